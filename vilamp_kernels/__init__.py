@@ -1,0 +1,1 @@
+"""Fast ops for keyframe selection and differential frame merging."""
