@@ -1,0 +1,72 @@
+# make demo   draws a ten-minute video, asks three questions of it, writes demo/report.html
+# make test   checks the style, builds the extension, runs the tests
+#
+# Both create .venv first. VENV_SYSTEM=1 lets it use a PyTorch that the machine already has.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_SYSTEM ?= 0
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: demo test test-slow test-golden lint format install clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m vilamp.demo
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# GOLDEN_DIR=path/to/golden: every recorded case of the published implementation
+test-golden: $(VENV)/.installed-dev
+	@test -n "$(GOLDEN_DIR)" || { echo "set GOLDEN_DIR to the folder of golden data"; exit 2; }
+	GOLDEN_DIR="$(abspath $(GOLDEN_DIR))" $(BIN)/python -m pytest -m golden $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(STYLE_CPP)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(STYLE_CPP)
+
+install: $(VENV)/.installed
+
+$(VENV)/.python:
+	@echo "Creating the virtual environment $(VENV)"
+	$(PYTHON) -m venv $(if $(filter 1,$(VENV_SYSTEM)),--system-site-packages) $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.python requirements/torch.txt
+	@if [ "$(VENV_SYSTEM)" = 1 ] && $(BIN)/python requirements/have_torch.py; then :; else \
+	  echo "Installing PyTorch (pinned in requirements/torch.txt)"; \
+	  $(PIP) -r requirements/torch.txt; fi
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.torch requirements/runtime.txt requirements/build.txt
+	@echo "Installing what vilamp runs on (pinned in requirements/)"
+	$(PIP) -r requirements/runtime.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.runtime $(SOURCES)
+	@echo "Building the C++ extension and installing this folder into $(VENV)"
+	$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
+	$(PIP) -r requirements/dev.txt
+	@touch $@
+
+clean:
+	rm -rf build demo *.egg-info
+	find vilamp_kernels python -name '__pycache__' -prune -exec rm -rf {} +
+	find vilamp_kernels -name '*.so' -delete

@@ -1,0 +1,37 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of recorded inputs and outputs of the published implementation.
+
+    `GOLDEN_DIR` names the full set; without it the subset in `tests/data/golden` is used.
+    """
+    return Path(os.environ.get("GOLDEN_DIR", DATA / "golden"))
+
+
+@pytest.fixture(scope="session")
+def golden_file(golden_dir):
+    """`golden_file(name)` -> path; skips the test when the subset does not hold that file."""
+
+    def find(name: str) -> Path:
+        path = golden_dir / name
+        if not path.exists():
+            if "GOLDEN_DIR" in os.environ:
+                pytest.fail(f"{name} is missing from GOLDEN_DIR={golden_dir}")
+            pytest.skip(f"{name} is only in the full golden data; set GOLDEN_DIR to run it")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def video_dir() -> Path:
+    return DATA / "videos"
