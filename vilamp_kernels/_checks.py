@@ -1,0 +1,59 @@
+"""Argument checks. Every complaint reads `op: wanted ...; given ...`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def describe(value: object) -> str:
+    """Short form for messages: `float32[2, 5] on cpu` for a tensor, `repr` for the rest."""
+    if not isinstance(value, Tensor):
+        return f"{value!r}"
+    shape = ", ".join(str(size) for size in value.shape)
+    return f"{str(value.dtype).removeprefix('torch.')}[{shape}] on {value.device}"
+
+
+def require(op: str, holds: bool, wanted: str, **given: object) -> None:
+    """Raise ValueError unless `holds`. `wanted` is a constant: nothing is formatted, and no
+    symbolic size is read, while all is well."""
+    if not holds:
+        shown = ", ".join(f"{name} {describe(value)}" for name, value in given.items())
+        raise ValueError(f"{op}: wanted {wanted}; given {shown}")
+
+
+def require_tensors(op: str, **tensors: object) -> None:
+    """All arguments are tensors on one device."""
+    for name, value in tensors.items():
+        require(op, isinstance(value, Tensor), "a tensor", **{name: value})
+    devices = {value.device for value in tensors.values()}
+    require(op, len(devices) == 1, "tensors on one device", **tensors)
+
+
+def require_floats(op: str, **tensors: Tensor) -> None:
+    """All tensors have one of the four floating dtypes, the same one unless autocast is on."""
+    for name, value in tensors.items():
+        wanted = "a float32, bfloat16, float16 or float64 tensor"
+        require(op, value.dtype in FLOATS, wanted, **{name: value})
+    if not autocast_on(next(iter(tensors.values())).device):
+        same = len({value.dtype for value in tensors.values()}) == 1
+        require(op, same, "tensors of one dtype", **tensors)
+
+
+def require_integers(op: str, **tensors: Tensor) -> None:
+    """All tensors have an integer dtype."""
+    for name, value in tensors.items():
+        require(op, value.dtype in INTEGERS, "an integer tensor", **{name: value})
+
+
+def autocast_on(device: torch.device) -> bool:
+    """Whether autocast is on for the type of `device`."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def no_autocast(device: torch.device) -> torch.autocast:
+    """A region in which autocast does not touch the operations on `device`."""
+    return torch.autocast(device.type, enabled=False)

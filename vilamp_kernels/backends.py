@@ -1,0 +1,148 @@
+"""Which implementation of an op runs: the backends, what is available, and how to force one.
+
+One kernel per op is registered with the dispatcher; at each call it picks an implementation here,
+by the device of the tensors or by what was forced. The choice is made below torch.compile, so a
+compiled program follows it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import native
+from ._checks import autocast_on, no_autocast
+from ._library import lib
+
+log = logging.getLogger("vilamp_kernels")
+
+ENVIRONMENT = "VILAMP_KERNELS_BACKEND"
+NAMES = ("reference", "cpu", "triton", "cuda")
+
+IMPLS: dict[str, dict[str, Callable]] = {}
+"""Op -> backend -> implementation. Backward ops are listed like any other."""
+
+_forced: str | None = None
+_said: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here, why (or why not), and the ops that it has."""
+
+    available: bool
+    reason: str
+    ops: tuple[str, ...]
+
+
+def register(op: str, **impls: Callable) -> None:
+    """Give `op` its implementations, by backend name, and register it with the dispatcher."""
+    IMPLS[op] = impls
+
+    def kernel(*args):
+        device = next(arg.device for arg in args if isinstance(arg, Tensor))
+        impl = _choose(op, device)
+        # Autocast is still on down here and would round the products of an implementation.
+        if autocast_on(device):
+            with no_autocast(device):
+                return impl(*args)
+        return impl(*args)
+
+    lib.impl(op, kernel, "CompositeExplicitAutograd")
+
+
+def available_backends() -> dict[str, Availability]:
+    """All backends by name, each with its availability and the reason for it."""
+    found = {}
+    for name in NAMES:
+        ops = tuple(sorted(op for op, impls in IMPLS.items() if name in impls))
+        found[name] = Availability(*_status(name), ops)
+    return found
+
+
+class use_backend:
+    """Force one backend for all ops: `use_backend("cpu")` from here on, or as a `with` block.
+
+    Args:
+        name: one of `reference`, `cpu`, `triton`, `cuda`; None returns to the automatic choice.
+    Raises:
+        ValueError: the name is unknown, or the backend is not available here (with the reason).
+
+    An op that the forced backend does not have, or tensors on a device that it does not serve,
+    raise ValueError when the op is called. The setting holds for the whole process, all threads.
+    It takes precedence over the environment variable VILAMP_KERNELS_BACKEND.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        global _forced
+        if name is not None:
+            _require_available(name, "use_backend")
+        self._before = _forced
+        _forced = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        global _forced
+        _forced = self._before
+
+
+def _status(name: str) -> tuple[bool, str]:
+    if name == "reference":
+        return True, "plain PyTorch, any device"
+    if name == "cpu":
+        return native.status()
+    return False, "not built in this version"
+
+
+def _require_available(name: str, asked_by: str) -> None:
+    if name not in NAMES:
+        raise ValueError(f"{asked_by}: wanted one of {', '.join(NAMES)}; given {name!r}")
+    available, reason = _status(name)
+    if not available:
+        raise ValueError(f"{asked_by}: backend {name!r} is not available: {reason}")
+
+
+def _choose(op: str, device: torch.device) -> Callable:
+    impls = IMPLS[op]
+    forced = _forced
+    if forced is None:
+        forced = os.environ.get(ENVIRONMENT) or None
+        if forced is not None:
+            _require_available(forced, ENVIRONMENT)
+    if forced is not None:
+        if forced not in impls:
+            raise ValueError(f"{op}: backend {forced!r} was forced; it has {', '.join(impls)}")
+        if forced == "cpu" and device.type != "cpu":
+            raise ValueError(f"{op}: backend 'cpu' was forced; given tensors on {device}")
+        name = forced
+    else:
+        name = _automatic(op, device)
+    _say_once(f"{op} on {device.type}: {name} backend ({'forced' if forced else 'automatic'})")
+    return impls[name]
+
+
+def _automatic(op: str, device: torch.device) -> str:
+    if device.type != "cpu" or "cpu" not in IMPLS[op]:
+        return "reference"
+    available, reason = native.status()
+    if available:
+        return "cpu"
+    warning = f"vilamp_kernels: the C++ module cannot be used, plain PyTorch runs: {reason}"
+    if warning not in _said:
+        _said.add(warning)
+        warnings.warn(warning, RuntimeWarning, stacklevel=2)
+    return "reference"
+
+
+def _say_once(line: str) -> None:
+    if line not in _said:
+        _said.add(line)
+        log.info(line)

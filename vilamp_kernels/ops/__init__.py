@@ -1,0 +1,1 @@
+"""The public functions, each with its registration: backends, fake, gradient."""

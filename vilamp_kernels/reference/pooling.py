@@ -1,0 +1,208 @@
+"""Differential pooling: one token per frame, a weighted mean of its patches.
+
+Patches are visited in chunks of frames, so that a call on a long video needs its input, its output
+and a few tens of megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .numerics import acc_dtype, chunks, cosine_grads, exact_matmul, norm
+
+
+class Keys(NamedTuple):
+    """The reference patches of a chunk of frames, and where they came from."""
+
+    patches: Tensor  # [n, M, C], some reference frame's, meaningless where not `present`
+    present: Tensor  # [n] bool, the frame has a reference
+    itself: Tensor  # [n] bool, the reference is the frame itself
+    rows: Tensor  # [n] int64, row of the bank; any row where it is not taken from the bank
+
+
+def gather_keys(x: Tensor, bank: Tensor, assignment: Tensor) -> Keys:
+    """Reference patches for the frames `x [n, M, C]` from `bank [R, M, C]`."""
+    itself = assignment == -2
+    rows = assignment.clamp(0, max(bank.shape[0] - 1, 0))
+    if bank.shape[0] == 0:
+        return Keys(x, itself, itself, rows)
+    patches = torch.where(itself.view(-1, 1, 1), x, bank[rows].to(x.dtype))
+    return Keys(patches, assignment != -1, itself, rows)
+
+
+def check_assignment(op: str, assignment: Tensor, rows: int) -> None:
+    """Reject rows outside the bank. Only on a CPU: elsewhere looking would stop the device."""
+    if assignment.device.type != "cpu" or assignment.numel() == 0:
+        return
+    low, high = assignment.min().item(), assignment.max().item()
+    if low < -2 or high >= rows:
+        raise ValueError(
+            f"{op}: wanted assignment in -2..{rows - 1}; given values from {low} to {high}"
+        )
+
+
+def softmax_of(
+    cos_query: Tensor, cos_key: Tensor, alpha: Tensor, lam: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits and weights `[n, M]` from the two cosines."""
+    logits = (cos_query - lam * cos_key) / alpha
+    return logits, logits.softmax(-1)
+
+
+def softmax_grads(
+    x: Tensor, weights: Tensor, grad_token: Tensor, grad_weights: Tensor | None
+) -> Tensor:
+    """Gradient of the logits `[n, M]` for `token = sum over m of weights x`."""
+    grad = torch.einsum("nmc,nc->nm", x, grad_token)
+    if grad_weights is not None:
+        grad = grad + grad_weights
+    return weights * (grad - (weights * grad).sum(-1, keepdim=True))
+
+
+def scalar_grads(
+    grad_logits: Tensor, logits: Tensor, cos_key: Tensor, alpha: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of alpha and lam."""
+    return -(grad_logits * logits).sum() / alpha, -(grad_logits * cos_key).sum() / alpha
+
+
+def pieces(patches: Tensor, bytes_per_frame: int) -> Iterator[tuple[int, slice]]:
+    """Video number and frame range of each chunk of `patches [B, N, M, C]`."""
+    for video in range(patches.shape[0]):
+        for frames in chunks(patches.shape[1], bytes_per_frame):
+            yield video, frames
+
+
+def differential_pool(
+    patches: Tensor,
+    queries: Tensor,
+    references: Tensor,
+    assignment: Tensor,
+    alpha: Tensor,
+    lam: Tensor,
+    eps: float,
+    return_weights: bool,
+) -> tuple[Tensor, Tensor]:
+    """See `_library.py` for the shapes."""
+    check_assignment("differential_pool", assignment, references.shape[1])
+    acc = acc_dtype(patches)
+    alpha, lam = alpha.to(acc), lam.to(acc)
+    tokens, weights = empty_outputs(patches, queries.shape[1], return_weights)
+    for video, frames in pieces(patches, _bytes_per_frame(patches)):
+        x = patches[video, frames].to(acc)
+        norm_x = norm(x, eps)
+        for question in range(queries.shape[1]):
+            query = queries[video, question].to(acc)
+            keys = gather_keys(x, references[video], assignment[video, question, frames])
+            cos_query, cos_key = _cosines(x, norm_x, query, keys, eps)
+            _, w = softmax_of(cos_query, cos_key, alpha, lam)
+            tokens[video, question, frames] = weighted_sum(w, x)
+            if return_weights:
+                weights[video, question, frames] = w
+    return tokens, weights
+
+
+def differential_pool_backward(
+    grad_tokens: Tensor,
+    grad_weights: Tensor,
+    patches: Tensor,
+    queries: Tensor,
+    references: Tensor,
+    assignment: Tensor,
+    alpha: Tensor,
+    lam: Tensor,
+    eps: float,
+    wanted: list[bool],
+) -> tuple[Tensor, ...]:
+    """Gradients of patches, queries, references, alpha and lam; recomputes the forward."""
+    acc = acc_dtype(patches)
+    inputs = (patches, queries, references, alpha, lam)
+    alpha, lam = alpha.to(acc), lam.to(acc)
+    grads = [torch.zeros_like(t, dtype=acc, memory_format=torch.contiguous_format) for t in inputs]
+    grad_patches, grad_queries, grad_references, grad_alpha, grad_lam = grads
+    for video, frames in pieces(patches, _bytes_per_frame(patches)):
+        x = patches[video, frames].to(acc)
+        norm_x = norm(x, eps)
+        for question in range(queries.shape[1]):
+            query = queries[video, question].to(acc)
+            keys = gather_keys(x, references[video], assignment[video, question, frames])
+            cos_query, cos_key = _cosines(x, norm_x, query, keys, eps)
+            logits, w = softmax_of(cos_query, cos_key, alpha, lam)
+
+            grad_token = grad_tokens[video, question, frames]
+            grad_w = grad_weights[video, question, frames] if grad_weights.numel() else None
+            grad_logits = softmax_grads(x, w, grad_token, grad_w)
+            for total, part in zip(
+                (grad_alpha, grad_lam),
+                scalar_grads(grad_logits, logits, cos_key, alpha),
+                strict=True,
+            ):
+                total += part
+
+            from_query, grad_query = cosine_grads(
+                grad_logits / alpha, cos_query, x, query, norm_x, norm(query, eps), eps
+            )
+            grad_cos_key = torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0)
+            from_key, grad_key = cosine_grads(
+                grad_cos_key, cos_key, x, keys.patches, norm_x, norm(keys.patches, eps), eps
+            )
+            grad_patches[video, frames] += (
+                w.unsqueeze(-1) * grad_token.unsqueeze(-2)
+                + from_query
+                + from_key
+                + torch.where(keys.itself.view(-1, 1, 1), grad_key, 0)
+            )
+            grad_queries[video, question] += grad_query.sum((0, 1))
+            add_to_bank(grad_references[video], keys, grad_key)
+    return only_wanted(grads, inputs, wanted)
+
+
+def empty_outputs(patches: Tensor, questions: int, return_weights: bool) -> tuple[Tensor, Tensor]:
+    """Tokens `[B, Q, N, C]` and weights `[B, Q, N, M or 0]` in the accumulation dtype."""
+    b, n, m, c = patches.shape
+    acc = acc_dtype(patches)
+    return (
+        patches.new_empty((b, questions, n, c), dtype=acc),
+        patches.new_empty((b, questions, n, m if return_weights else 0), dtype=acc),
+    )
+
+
+def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
+    """`sum over m of weights[n, m] x[n, m]`."""
+    with exact_matmul():
+        return (weights.unsqueeze(-2) @ x).squeeze(-2)
+
+
+def add_to_bank(grad_bank: Tensor, keys: Keys, grad_key: Tensor) -> None:
+    """Add the gradients of the reference patches to the rows that they came from."""
+    if grad_bank.shape[0] > 0:
+        from_bank = (keys.present & ~keys.itself).view(-1, 1, 1)
+        grad_bank.index_add_(0, keys.rows, torch.where(from_bank, grad_key, 0))
+
+
+def only_wanted(
+    grads: list[Tensor], inputs: tuple[Tensor, ...], wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    """The wanted gradients in the dtypes of their inputs; an empty tensor for each other."""
+    return tuple(
+        grad.to(given.dtype) if want else given.new_empty(0)
+        for grad, given, want in zip(grads, inputs, wanted, strict=True)
+    )
+
+
+def _cosines(
+    x: Tensor, norm_x: Tensor, query: Tensor, keys: Keys, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Cosines `[n, M]` of the patches with the query and with their reference patches."""
+    with exact_matmul():
+        cos_query = x @ query / (norm_x * norm(query, eps))
+    cos_key = (x * keys.patches).sum(-1) / (norm_x * norm(keys.patches, eps))
+    return cos_query, torch.where(keys.present[:, None], cos_key, 0)
+
+
+def _bytes_per_frame(patches: Tensor) -> int:
+    return patches.shape[2] * patches.shape[3] * (8 if patches.dtype == torch.float64 else 4)
