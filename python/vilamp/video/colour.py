@@ -1,0 +1,64 @@
+"""Decoded frames of any pixel format to 8-bit RGB, by the colour description in the stream."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from . import hdr
+
+# Values of AVColorSpace, AVColorRange and AVColorTransferCharacteristic (ITU-T H.273).
+BT709, UNSPECIFIED, BT470BG, BT601 = 1, 2, 5, 6
+LIMITED, FULL = 1, 2
+
+# A matrix is a property of the standard definition or high definition world; players guess by
+# size where the stream does not tell.
+HD_WIDTH, HD_HEIGHT = 1280, 577
+
+# Full chroma resolution and exact rounding: without them reds of small objects are off by a lot.
+QUALITY = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+
+
+class RGBConverter:
+    """Converts frames, keeping the scaler between calls."""
+
+    def __init__(self) -> None:
+        self._scaler = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """A decoded frame as uint8 `[H, W, 3]`, RGB, C-contiguous; alpha is laid over black."""
+        describe(frame)
+        name = frame.format.name
+        if name.startswith("gray"):
+            return self._gray(frame)
+        if hdr.is_hdr(frame.color_trc):
+            return hdr.to_sdr(self._convert(frame, "rgb48le"), frame.color_trc)
+        if _has_alpha(frame):
+            rgba = self._convert(frame, "rgba")
+            alpha = rgba[..., 3:].astype(np.uint16)
+            return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+        return self._convert(frame, "rgb24")
+
+    def _convert(self, frame: av.VideoFrame, layout: str) -> np.ndarray:
+        converted = self._scaler.reformat(
+            frame, format=layout, interpolation=QUALITY, dst_color_range=FULL
+        )
+        return np.ascontiguousarray(converted.to_ndarray())
+
+    def _gray(self, frame: av.VideoFrame) -> np.ndarray:
+        luma = self._convert(frame, "gray")
+        return np.repeat(luma[..., None], 3, axis=2)
+
+
+def describe(frame: av.VideoFrame) -> None:
+    """Fills in the matrix and range that the stream leaves open, in place."""
+    if frame.colorspace == UNSPECIFIED:
+        high = frame.width >= HD_WIDTH or frame.height >= HD_HEIGHT
+        frame.colorspace = BT709 if high else BT601
+    if frame.color_range not in (LIMITED, FULL):
+        frame.color_range = FULL if frame.format.name.startswith("yuvj") else LIMITED
+
+
+def _has_alpha(frame: av.VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)

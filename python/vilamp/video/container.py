@@ -1,0 +1,93 @@
+"""Opens a video file that nobody vouches for: local, regular, one file and no other."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from ..errors import VideoError
+
+# 8192 x 8192: above any camera's video; a frame of this size takes 200 MB as RGB.
+MAX_PIXELS = 1 << 26
+
+# Formats that hold their pictures themselves. Playlists and lists of files (hls, dash, concat,
+# image sequences, sdp) are left out: they name other files or hosts.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,m4v,h264,hevc,vvc,"
+    "av1,obu,ivf,h263,h261,flv,live_flv,asf,asf_o,ogg,mxf,nut,rm,gif,apng,mjpeg,yuv4mpegpipe,dv,"
+    "vc1,vc1test,wtv,dirac,cavsvideo,avs2,avs3,nsv,roq,smk,bink,4xm,film_cpk,swf,r3d,gxf,lxf,mtv,"
+    "nuv,pva,ea,idcin,ipmovie,psxstr,smush,thp,vmd,wc3movie,wsvqa,c93,flic,bethsoftvid,amv"
+)
+
+# What libav and its Python binding raise on damaged data.
+DECODER_ERRORS = (av.FFmpegError, ValueError, RuntimeError, OSError, OverflowError, MemoryError)
+
+READ_SIZE = 1 << 18
+
+
+def explain(error: BaseException) -> str:
+    """The cause in a few words, without the address that libav appends."""
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def check_local_file(path: Path) -> None:
+    """Raises `VideoError` unless `path` is a regular file with something in it."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        if "://" in str(path) or ":/" in str(path):
+            raise VideoError(f"{path}: wanted a local file, got an address") from error
+        raise VideoError(f"{path}: wanted a video file, found none ({explain(error)})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(f"{path}: wanted a regular file, got something else")
+    if status.st_size == 0:
+        raise VideoError(f"{path}: wanted a video, the file is empty")
+
+
+def _refuse(url: str, *_: object) -> None:
+    raise PermissionError(f"the file asks for another one: {url}")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """The container at `path`, closed on leaving.
+
+    libav gets an open file, never a name, so names that look like protocols mean nothing; no
+    protocol is allowed, only formats that hold their own pictures, and whatever the content asks
+    to open besides is refused. Frames of more than `MAX_PIXELS` pixels are refused by the
+    decoder before it allocates them.
+
+    Raises:
+        VideoError: not a file, not readable, or not a video format.
+    """
+    check_local_file(path)
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "",
+        "max_pixels": str(MAX_PIXELS),
+    }
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise VideoError(f"{path}: wanted a readable file ({explain(error)})") from error
+    with file:
+        try:
+            container = av.open(
+                file,
+                options=options,
+                metadata_errors="replace",
+                buffer_size=READ_SIZE,
+                io_open=_refuse,
+            )
+        except DECODER_ERRORS as error:
+            raise VideoError(
+                f"{path}: wanted a video, could not read it as one ({explain(error)})"
+            ) from error
+        try:
+            yield container
+        finally:
+            container.close()

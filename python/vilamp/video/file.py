@@ -1,0 +1,192 @@
+"""A video file as a source of frames."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from ..errors import VideoError
+from .colour import RGBConverter
+from .container import opened
+from .decode import configure, pictures
+from .fit import fit
+from .index import build_index, frame_rate
+from .interlace import remove_combs
+from .orientation import orientation_of
+from .sampling import Plan, plan_by_time, plan_released
+from .schedule import on_screen
+from .source import FrameSource
+from .streams import check_size, choose_stream
+from .types import Frame, Skipped, VideoInfo
+
+HASH_BLOCK = 1 << 20
+
+
+class _Damage(Exception):
+    """The fast pass met damage; the careful one takes over."""
+
+
+class VideoFile(FrameSource):
+    """Frames of one video stream; opening reads all packets and decodes the first picture.
+
+    Raises:
+        VideoError: not a video, no such stream, or not one picture in it can be decoded.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: Fraction,
+        sampling: str,
+        max_frames: int | None,
+        stream: int | None,
+    ) -> None:
+        self.path = path
+        self.skipped: list[Skipped] = []
+        self._settings = (str(fps), sampling, max_frames)
+        self._careful = False
+        with opened(path) as container:
+            chosen = choose_stream(container, path, stream)
+            self._stream = chosen.index
+            self._index = build_index(container, chosen, path)
+            rate = frame_rate(chosen)
+        self._state = self._file_state()
+        self._plan = self._make_plan(sampling, fps, rate, max_frames)
+        stamps = self._index.stamps
+        self._due = stamps[np.searchsorted(stamps, self._plan.ticks, side="right") - 1]
+        self.info = self._probe(rate)
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.skipped = []
+        done = 0
+        if not self._careful:
+            try:
+                for frame in self._frames(0, careful=False):
+                    yield frame
+                    done += 1
+                return
+            except _Damage:
+                self._careful = True
+        self.skipped = []
+        if self._index.truncated:
+            self.skipped.append(
+                Skipped(
+                    self._index.duration,
+                    f"the file ends {self._index.truncated:.1f} s before its header says",
+                )
+            )
+        yield from self._frames(done, careful=True)
+
+    def fingerprint(self) -> str:
+        """Hash of the whole file, the stream and the sampling."""
+        digest = hashlib.sha256(repr((self._settings, self._stream)).encode())
+        with self.path.open("rb") as file:
+            while block := file.read(HASH_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _frames(self, first: int, careful: bool) -> Iterator[Frame]:
+        """Sampled frames from position `first` on.
+
+        Raises:
+            _Damage: at the first broken place, unless `careful`: then it goes to `skipped`.
+            VideoError: the file has changed, or no picture in it can be decoded.
+        """
+        if self._file_state() != self._state:
+            raise VideoError(f"{self.path}: wanted the file as it was opened, it has changed")
+        index, convert = self._index, RGBConverter()
+        position = -1
+
+        def report(seconds: float | None, reason: str) -> None:
+            if not careful:
+                raise _Damage
+            self.skipped.append(Skipped(seconds, reason))
+
+        def late(due: int, shown: int) -> None:
+            # A picture of its own is missing, not just a second field or a hidden reference.
+            if due - shown >= 2 * index.frame_ticks:
+                report(index.seconds(due), "no picture, the one before it stays")
+
+        with opened(self.path) as container:
+            stream = choose_stream(container, self.path, self._stream)
+            configure(stream, careful)
+            with closing(pictures(container, stream, index, report)) as shown:
+                for position, tick, picture in on_screen(self._plan.ticks, self._due, shown, late):
+                    if position >= first:
+                        yield Frame(
+                            position,
+                            float(self._plan.times[position]),
+                            self._image(picture, convert),
+                            index.seconds(tick),
+                        )
+        if position < 0:
+            raise VideoError(f"{self.path}: wanted pictures, none could be decoded")
+
+    def _image(self, picture: av.VideoFrame, convert: RGBConverter) -> np.ndarray:
+        check_size(picture.width, picture.height, self.path)
+        orientation = orientation_of(picture)
+        image = convert(picture)
+        if picture.interlaced_frame:
+            image = remove_combs(image)
+        return fit(orientation.apply(image), self.info.width, self.info.height)
+
+    def _probe(self, rate: Fraction | None) -> VideoInfo:
+        """Decodes the first picture, since containers do not tell everything about it."""
+        reasons: list[str] = []
+        with opened(self.path) as container:
+            stream = choose_stream(container, self.path, self._stream)
+            configure(stream, careful=True)
+            index = self._index
+            with closing(
+                pictures(container, stream, index, lambda _, reason: reasons.append(reason))
+            ) as shown:
+                _, picture = next(shown, (0, None))
+            if picture is None:
+                why = f" ({reasons[0]})" if reasons else ""
+                raise VideoError(f"{self.path}: wanted pictures, none could be decoded{why}")
+            self._careful = bool(reasons) or index.truncated > 0
+            orientation = orientation_of(picture)
+            width, height = picture.width, picture.height
+            if orientation.transpose:
+                width, height = height, width
+            return VideoInfo(
+                path=str(self.path),
+                width=width,
+                height=height,
+                duration=index.duration,
+                codec=stream.codec_context.codec.canonical_name,
+                frame_rate=float(rate) if rate else None,
+                rotation=orientation.degrees,
+                stream=self._stream,
+                container=container.format.name,
+                pixel_format=picture.format.name,
+                sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+                frame_count=len(index.stamps),
+            )
+
+    def _make_plan(
+        self, sampling: str, fps: Fraction, rate: Fraction | None, max_frames: int | None
+    ) -> Plan:
+        index = self._index
+        if sampling == "released":
+            stated = float(rate) if rate else None
+            return plan_released(index.stamps, index.time_base, stated, max_frames)
+        start = int(index.stamps[0])
+        return plan_by_time(start, index.end, index.time_base, fps, max_frames)
+
+    def _file_state(self) -> tuple[int, int]:
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise VideoError(f"{self.path}: wanted the file as opened, it is gone") from error
+        return status.st_size, status.st_mtime_ns

@@ -1,0 +1,82 @@
+"""High dynamic range (PQ, HLG) to ordinary 8-bit pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+# AVColorTransferCharacteristic: SMPTE ST 2084 and ARIB STD-B67.
+PQ, HLG = 16, 18
+
+# Graphics white of HDR programmes in cd/m2, shown as full white of SDR (ITU-R BT.2408).
+WHITE = 203.0
+PEAK = 1000.0 / WHITE
+# Brightness below which nothing is compressed.
+KNEE = 0.3
+
+# Linear light BT.2020 to BT.709 (ITU-R BT.2087).
+TO_BT709 = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+    dtype=np.float32,
+)
+ROWS = 128
+STEPS = 4095
+
+
+def is_hdr(transfer: int) -> bool:
+    """Whether the transfer characteristic is PQ or HLG."""
+    return transfer in (PQ, HLG)
+
+
+def to_sdr(image: np.ndarray, transfer: int) -> np.ndarray:
+    """uint16 `[H, W, 3]` RGB, BT.2020, PQ or HLG, to uint8 `[H, W, 3]`, BT.709 primaries.
+
+    Light is decoded, the brightest component compressed smoothly from `KNEE` to the peak of
+    1000 cd/m2 (hue kept), primaries converted, and the result encoded for a 2.2 display.
+    """
+    light = _light_table(transfer)
+    encode = _display_table()
+    out = np.empty(image.shape, dtype=np.uint8)
+    # Few rows at a time: the working copies are four times as large as the picture.
+    for top in range(0, len(image), ROWS):
+        linear = light[image[top : top + ROWS]]
+        if transfer == HLG:
+            # System gamma 1.2 of a 1000 cd/m2 display (ITU-R BT.2100).
+            luma = linear @ np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
+            linear *= (np.maximum(luma, 1e-6) ** 0.2 * PEAK)[..., None]
+        brightest = np.maximum(linear.max(axis=2, keepdims=True), 1e-6)
+        linear *= _compress(brightest) / brightest
+        linear = np.clip(linear @ TO_BT709.T, 0, 1)
+        out[top : top + ROWS] = encode[(linear * STEPS + 0.5).astype(np.int16)]
+    return out
+
+
+def _compress(x: np.ndarray) -> np.ndarray:
+    """Identity up to the knee, then a hyperbola through (PEAK, 1) with slope 1 at the knee."""
+    j, peak = KNEE, PEAK
+    a = -j * j * (peak - 1) / (j * j - 2 * j + peak)
+    b = (j * j - 2 * j * peak + peak) / (peak - 1)
+    curve = (b * b + 2 * b * j + j * j) / (b - a) * (x + a) / (x + b)
+    return np.where(x <= j, x, np.minimum(curve, 1))
+
+
+@lru_cache(maxsize=2)
+def _light_table(transfer: int) -> np.ndarray:
+    """float32 `[65536]`: PQ in units of `WHITE`; HLG scene light in 0..1."""
+    code = np.linspace(0, 1, 65536)
+    if transfer == PQ:
+        m1, m2 = 2610 / 16384, 2523 / 32
+        c1, c2, c3 = 3424 / 4096, 2413 / 128, 2392 / 128
+        root = code ** (1 / m2)
+        light = (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
+        return (light * 10000 / WHITE).astype(np.float32)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+    return light.astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _display_table() -> np.ndarray:
+    """uint8 `[STEPS + 1]`: linear light 0..1 to codes of a display of gamma 2.2."""
+    return np.round(255 * np.linspace(0, 1, STEPS + 1) ** (1 / 2.2)).astype(np.uint8)

@@ -1,0 +1,62 @@
+"""Which of several streams is the video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from ..errors import VideoError
+from .container import MAX_PIXELS
+
+# Cover art and chapter thumbnails are stored as video streams, but are not the video
+# (AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_TIMED_THUMBNAILS).
+STILLS = 0x400 | 0x800
+DEFAULT = 0x1
+
+
+def choose_stream(
+    container: av.container.InputContainer, path: Path, wanted: int | None
+) -> VideoStream:
+    """The stream to decode: `wanted` (index in the container), else the one a player would show.
+
+    A player takes the stream that libav ranks best (marked as default, then most frames, then
+    bit rate); cover art is never taken unless asked for by its index.
+
+    Raises:
+        VideoError: no such stream, none at all, none that can be decoded, or absurd dimensions.
+    """
+    stream = _best(container, path) if wanted is None else _by_index(container, path, wanted)
+    context = stream.codec_context
+    if context is None:
+        raise VideoError(f"{path}: stream {stream.index} has a codec without a decoder here")
+    check_size(context.width, context.height, path)
+    return stream
+
+
+def check_size(width: int, height: int, path: Path) -> None:
+    """Raises `VideoError` for a picture too large to be one; 0 x 0 means not known yet."""
+    if width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path}: wanted frames of at most {MAX_PIXELS} pixels, got {width} x {height}"
+        )
+
+
+def _best(container: av.container.InputContainer, path: Path) -> VideoStream:
+    videos = [s for s in container.streams.video if not int(s.disposition) & STILLS]
+    if not videos:
+        held = ", ".join(s.type for s in container.streams) or "nothing"
+        raise VideoError(f"{path}: wanted a video stream, the file holds {held}")
+    best = container.streams.best("video")
+    if best in videos:
+        return best
+    return max(videos, key=lambda s: (int(s.disposition) & DEFAULT, s.frames))
+
+
+def _by_index(container: av.container.InputContainer, path: Path, wanted: int) -> VideoStream:
+    for stream in container.streams.video:
+        if stream.index == wanted:
+            return stream
+    held = ", ".join(f"{s.index}: {s.type}" for s in container.streams) or "nothing"
+    raise VideoError(f"{path}: wanted video stream {wanted}, the file holds {held}")
