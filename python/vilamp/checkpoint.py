@@ -1,0 +1,230 @@
+"""Weights in the published layout: found, checked against the model, and loaded, in that order.
+
+Everything that can be wrong is known from the headers of the files, before a tensor is read. The
+files are memory-mapped: a tensor that needs no change of dtype or device is not copied at all.
+Only safetensors files are read; a pickle can run code and is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .config import read_json
+from .errors import CheckpointError
+
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
+"""The small model that comes with the package; `"default"` stands for it."""
+
+# Published key prefix -> name in `vilamp.model.ViLAMP`. Names below the prefix are the same.
+KEY_PREFIXES = (
+    ("model.embed_tokens.", "language_model.model.embed_tokens."),
+    ("model.layers.", "language_model.model.layers."),
+    ("model.norm.", "language_model.model.norm."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.image_newline", "image_newline"),
+    ("model.vision_tower.vision_tower.vision_model.", "vision_tower."),
+    ("model.mm_projector.", "projector."),
+    ("model.frame_selector.model.", "frame_selector."),
+    ("model.composer_projector.", "composer_projector."),
+)
+
+# Tables that older software stored although they follow from the configuration.
+_DERIVED_KEYS = re.compile(r"\.(position_ids|rotary_emb\.inv_freq)$")
+_EMBEDDING = "model.embed_tokens.weight"
+_HEAD = "lm_head.weight"
+
+_DTYPES = {"F64", "F32", "F16", "BF16"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ("*.safetensors", "*.json", "*.txt")
+_KEYS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies and what it is, as the header of its file says."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+    """Name of safetensors: F32, F16, BF16, ..."""
+
+
+def find_folder(path_or_hub_id: str | Path) -> Path:
+    """The folder of a model: `"default"`, a folder of this machine, or a hub id, in that order.
+
+    A hub id (`owner/name`) is downloaded into the hub's own cache: safetensors, JSON and text only.
+
+    Raises:
+        CheckpointError: none of the three, or the hub cannot be reached.
+    """
+    if path_or_hub_id == "default":
+        return DEFAULT_MODEL
+    folder = Path(path_or_hub_id).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{folder}: wanted a model folder, got a file")
+    name = str(path_or_hub_id)
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointError(f"{name}: no such model folder")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+    except Exception as error:
+        # The hub's client raises errors of several libraries: offline, unknown, not allowed.
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise CheckpointError(
+            f"{name}: no such model folder here, and the hub could not provide it ({reason})"
+        ) from error
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Published key -> tensor, from the headers of `model.safetensors` or of its shards.
+
+    Raises:
+        CheckpointError: no weights, pickled weights only, a shard missing, damaged, outside the
+            folder, or at odds with the index.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return _read_header(single)
+    if not index.is_file():
+        pickles = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in folder.glob(kind))
+        if pickles:
+            raise CheckpointError(
+                f"{folder}: weights only as pickle ({pickles[0]}), which can run code and is not "
+                "read; convert them to safetensors"
+            )
+        raise CheckpointError(
+            f"{folder} has neither model.safetensors nor model.safetensors.index.json"
+        )
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, Mapping) or not places:
+        raise CheckpointError(f"{index}: no weight_map")
+    tensors: dict[str, StoredTensor] = {}
+    for name in sorted({str(name) for name in places.values()}):
+        tensors.update(_read_header(folder / _shard_name(index, name)))
+    unlisted = sorted(tensors.keys() - places.keys())
+    absent = sorted(key for key in places if key not in tensors)
+    moved = sorted(k for k in places if k in tensors and tensors[k].file.name != places[k])
+    problems = _listed("not in the shards", absent) + _listed("not in the index", unlisted)
+    problems += _listed("in another shard than the index says, or in two", moved)
+    if problems:
+        raise CheckpointError(f"{index}: " + "; ".join(problems))
+    return tensors
+
+
+def vocabulary_rows(tensors: Mapping[str, StoredTensor], default: int) -> int:
+    """Rows of the embedding matrix as stored; the config's vocabulary can differ from it."""
+    stored = tensors.get(_EMBEDDING)
+    return stored.shape[0] if stored is not None and len(stored.shape) == 2 else default
+
+
+def load_weights(
+    model: nn.Module,
+    tensors: Mapping[str, StoredTensor],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Give every parameter of a model on the meta device its stored values.
+
+    Each tensor is cast and moved by itself, so none exists twice. A parameter without dimensions
+    stays fp32: it costs nothing, and the merging divides by one.
+
+    Args:
+        model: a `ViLAMP`, parameters on the meta device.
+        tensors: from `stored_tensors`.
+        dtype, device: of the parameters.
+    Raises:
+        CheckpointError: keys are missing, too many, of the wrong shape or not floats, all listed,
+            or a file fails while it is read.
+    """
+    wanted = {published_key(name): name for name, _ in model.named_parameters()}
+    stored = {key: tensor for key, tensor in tensors.items() if not _DERIVED_KEYS.search(key)}
+    if _HEAD not in wanted:
+        # Tied to the embedding, which is what counts when a file has both.
+        stored.pop(_HEAD, None)
+    _require_match({key: model.get_parameter(name) for key, name in wanted.items()}, stored)
+    for file in sorted({tensor.file for tensor in stored.values()}):
+        try:
+            with safe_open(file, framework="pt") as reader:
+                for key in (key for key in wanted if stored[key].file == file):
+                    values = reader.get_tensor(key)
+                    kind = dtype if values.ndim else torch.float32
+                    _assign(model, wanted[key], values.to(device=device, dtype=kind))
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file}: {error}") from error
+
+
+def published_key(name: str) -> str:
+    """The key that a checkpoint has for a parameter of `ViLAMP`."""
+    for published, ours in KEY_PREFIXES:
+        if name.startswith(ours):
+            return published + name[len(ours) :]
+    raise KeyError(f"{name} has no place in the published layout")
+
+
+def published_state(model: nn.Module) -> dict[str, Tensor]:
+    """All weights of a `ViLAMP` under their published keys, ready to be saved as safetensors."""
+    return {published_key(n): p.detach().contiguous() for n, p in model.named_parameters()}
+
+
+def _read_header(file: Path) -> dict[str, StoredTensor]:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
+    try:
+        with safe_open(file, framework="pt") as reader:
+            slices = {key: reader.get_slice(key) for key in reader.keys()}  # noqa: SIM118
+            return {
+                key: StoredTensor(file, tuple(part.get_shape()), part.get_dtype())
+                for key, part in slices.items()
+            }
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: not a complete safetensors file ({error})") from error
+
+
+def _shard_name(index: Path, name: str) -> str:
+    """A shard lies beside its index; any other name is refused before it is opened."""
+    if not re.fullmatch(r"[\w][\w.-]*\.safetensors", name):
+        raise CheckpointError(
+            f"{index}: shard {name!r} is not the plain name of a safetensors file"
+        )
+    return name
+
+
+def _require_match(wanted: Mapping[str, Tensor], stored: Mapping[str, StoredTensor]) -> None:
+    common = sorted(wanted.keys() & stored.keys())
+    shapes = [
+        f"{key} {list(stored[key].shape)} instead of {list(wanted[key].shape)}"
+        for key in common
+        if stored[key].shape != tuple(wanted[key].shape)
+    ]
+    kinds = [f"{key} {stored[key].dtype}" for key in common if stored[key].dtype not in _DTYPES]
+    problems = (
+        _listed("missing", sorted(wanted.keys() - stored.keys()))
+        + _listed("unknown", sorted(stored.keys() - wanted.keys()))
+        + _listed("wrong shape", shapes)
+        + _listed("not of a float dtype", kinds)
+    )
+    if problems:
+        raise CheckpointError("weights do not fit config.json: " + "; ".join(problems))
+
+
+def _listed(problem: str, items: list[str]) -> list[str]:
+    if not items:
+        return []
+    more = f", and {len(items) - _KEYS_SHOWN} more" if len(items) > _KEYS_SHOWN else ""
+    return [f"{problem}: " + ", ".join(items[:_KEYS_SHOWN]) + more]
+
+
+def _assign(model: nn.Module, name: str, values: Tensor) -> None:
+    module, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(module), leaf, nn.Parameter(values, requires_grad=False))

@@ -1,0 +1,68 @@
+"""The prompt: the published Qwen ChatML form, with one place for the video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+IMAGE_TOKEN_ID = -200
+"""Stands in the ids where `<image>` stands in the text, and is replaced by the video's tokens."""
+
+END_OF_TURN = "<|im_end|>"
+
+_BEFORE = f"<|im_start|>system\nYou are a helpful assistant.{END_OF_TURN}\n<|im_start|>user\n"
+_AFTER = "\n{question}" + END_OF_TURN + "\n<|im_start|>assistant\n"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question in the ids of both text encoders."""
+
+    input_ids: Tensor
+    """int64 `[1, L]` for the language model, with exactly one -200 at the video's place."""
+    clip_input_ids: Tensor
+    """int64 `[1, T]` for CLIP: the bare question, cut to CLIP's context."""
+    clip_attention_mask: Tensor
+    """int64 `[1, T]`, 1 for a token."""
+
+
+def prompt_text(question: str) -> tuple[str, str]:
+    """What stands before and after the video.
+
+    Raises:
+        InputError: the question is empty.
+    """
+    if not question.strip():
+        raise InputError("the question is empty")
+    # Not str.format: a question may contain braces.
+    return _BEFORE, _AFTER.replace("{question}", question)
+
+
+def build_prompt(tokenizer, clip_tokenizer, question: str, query: str | None = None) -> Prompt:
+    """Tokenise a question about a video.
+
+    Args:
+        tokenizer: the language model's; called with text, gives `input_ids`.
+        clip_tokenizer: CLIP's, with `model_max_length` set to CLIP's context.
+        question: what the language model is asked, answer options included.
+        query: what frames are ranked by; the question itself when None. The published evaluation
+            asks CLIP the bare question without its options.
+    Raises:
+        InputError: the question or the query is empty.
+    """
+    before, after = prompt_text(question)
+    # The two sides are tokenised apart, as published, so nothing merges across the video.
+    sides = [tokenizer(side, add_special_tokens=False)["input_ids"] for side in (before, after)]
+    query = question if query is None else query
+    if not query.strip():
+        raise InputError("the query is empty")
+    clip = clip_tokenizer(query, truncation=True, max_length=clip_tokenizer.model_max_length)
+    return Prompt(
+        input_ids=torch.tensor([[*sides[0], IMAGE_TOKEN_ID, *sides[1]]]),
+        clip_input_ids=torch.tensor([clip["input_ids"]]),
+        clip_attention_mask=torch.tensor([clip["attention_mask"]]),
+    )

@@ -1,0 +1,148 @@
+"""The two tokenizers, built from plain files: no code of a model folder is ever run."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+from .config import read_json
+from .errors import CheckpointError
+
+CLIP_VOCABULARY = Path(__file__).parent / "clip_tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
+CLIP_TOKENS = 49408
+
+
+def has_language_tokenizer(folder: Path) -> bool:
+    """Whether `language_tokenizer` would find its files."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+
+
+def language_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The language model's tokenizer: `tokenizer.json`, else `vocab.json` and `merges.txt`.
+
+    Special tokens come from `tokenizer_config.json` (and `added_tokens.json` of older folders).
+
+    Raises:
+        CheckpointError: none of these files, or they contradict each other.
+    """
+    settings = _optional_json(folder / "tokenizer_config.json")
+    special = {
+        name: _text_of(settings[name])
+        for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+        if settings.get(name) is not None
+    }
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = _from_tokenizer_json(folder / "tokenizer.json", special)
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        vocabulary, merges = _vocabulary(folder)
+        # Qwen2Tokenizer would add its defaults to the vocabulary; a folder names its own.
+        named = {name: special.get(name) for name in ("eos_token", "pad_token", "unk_token")}
+        tokenizer = Qwen2Tokenizer(vocabulary, merges, bos_token=special.get("bos_token"), **named)
+    else:
+        raise CheckpointError(
+            f"{folder} has no tokenizer of the language model: wanted tokenizer.json, "
+            "or vocab.json and merges.txt"
+        )
+    _add_tokens(tokenizer, folder, settings)
+    return tokenizer
+
+
+def clip_tokenizer(folder: Path | None, context: int) -> PreTrainedTokenizerFast:
+    """CLIP's tokenizer: of the CLIP folder, else OpenAI's, which comes with this package.
+
+    Args:
+        folder: CLIP's folder inside the model folder, or None.
+        context: longest text in tokens, the two marks at its ends included (77 as published).
+    Raises:
+        CheckpointError: a file of the folder is not a tokenizer.
+    """
+    if folder is not None and (folder / "tokenizer.json").is_file():
+        tokenizer = _from_tokenizer_json(folder / "tokenizer.json", {})
+    elif folder is not None and all((folder / n).is_file() for n in ("vocab.json", "merges.txt")):
+        tokenizer = CLIPTokenizer(*_vocabulary(folder))
+    else:
+        tokenizer = CLIPTokenizer(*openai_vocabulary())
+    tokenizer.model_max_length = context
+    return tokenizer
+
+
+def openai_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Token ids and merge rules of OpenAI's CLIP, in the order that defines its 49,408 ids.
+
+    First the 256 bytes, each written as one printable character, then the same at the end of a
+    word, then one token per merge, then the marks of the start and the end of a text.
+    """
+    with gzip.open(CLIP_VOCABULARY, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    # The first line is a heading; the file goes on after the merges that CLIP uses.
+    merges = [tuple(line.split()) for line in lines[1 : CLIP_TOKENS - 2 - 2 * 256 + 1]]
+    alphabet = _byte_alphabet()
+    words = alphabet + [f"{letter}</w>" for letter in alphabet] + ["".join(m) for m in merges]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return {word: number for number, word in enumerate(words)}, merges
+
+
+def _byte_alphabet() -> list[str]:
+    """One printable character per byte: itself where it is printable, else the next from 256 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
+
+
+def _from_tokenizer_json(path: Path, special: Mapping[str, str]) -> PreTrainedTokenizerFast:
+    try:
+        return PreTrainedTokenizerFast(
+            tokenizer_file=str(path), clean_up_tokenization_spaces=False, **special
+        )
+    except Exception as error:
+        # The Rust library raises a bare Exception for a file it cannot read.
+        raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
+
+
+def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    vocabulary = read_json(folder / "vocab.json")
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    if lines[0].startswith("#version"):
+        lines = lines[1:]
+    merges = [tuple(line.split()) for line in lines if line.strip()]
+    whole = all(isinstance(number, int) for number in vocabulary.values())
+    if not whole or not all(len(pair) == 2 for pair in merges):
+        raise CheckpointError(f"{folder}: vocab.json and merges.txt are no byte-pair vocabulary")
+    return vocabulary, merges
+
+
+def _add_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, settings: Mapping) -> None:
+    """Add the tokens that the folder names beside the vocabulary, each with the id it states."""
+    stated: dict[int, AddedToken] = {}
+    for text, number in _optional_json(folder / "added_tokens.json").items():
+        stated[int(number)] = AddedToken(text, special=True)
+    for number, entry in (settings.get("added_tokens_decoder") or {}).items():
+        flags = {
+            name: bool(entry[name])
+            for name in ("lstrip", "normalized", "rstrip", "single_word", "special")
+            if name in entry
+        }
+        stated[int(number)] = AddedToken(_text_of(entry), **flags)
+    for number in sorted(stated):
+        token = stated[number]
+        tokenizer.add_tokens([token], special_tokens=token.special)
+        given = tokenizer.convert_tokens_to_ids(token.content)
+        if given != number:
+            raise CheckpointError(
+                f"{folder}: token {token.content!r} should have id {number}, gets {given}"
+            )
+
+
+def _optional_json(path: Path) -> dict:
+    return read_json(path) if path.is_file() else {}
+
+
+def _text_of(token: Any) -> str:
+    text = token.get("content") if isinstance(token, Mapping) else token
+    if not isinstance(text, str):
+        raise CheckpointError(f"tokenizer_config.json: {token!r} is no token")
+    return text
