@@ -41,18 +41,20 @@ def pictures(
     that the decoder marks as damaged; these are left out.
     """
     tick = int(index.stamps[0]) - index.frame_ticks
-    for item in _decoded(container, stream, index, report):
+    for count, picture in enumerate(_decoded(container, stream, index, report)):
+        if picture is None:
+            continue
         if index.counted:
-            stamp = tick + 1
-        elif item.pts is not None:
-            stamp = item.pts
+            stamp = int(index.stamps[min(count, len(index.stamps) - 1)])
+        elif picture.pts is not None:
+            stamp = picture.pts
         else:
             stamp = tick + index.frame_ticks
         tick = max(tick, stamp)
-        if item.is_corrupt:
+        if picture.is_corrupt:
             report(index.seconds(tick), "damaged picture")
         else:
-            yield tick, item
+            yield tick, picture
 
 
 def _decoded(
@@ -60,7 +62,8 @@ def _decoded(
     stream: VideoStream,
     index: StreamIndex,
     report: Report,
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[av.VideoFrame | None]:
+    """Pictures in display order, None for each packet that gave an error instead of one."""
     clock = Clock(stream.time_base)
     lead = index.lead
     seconds: float | None = None
@@ -78,6 +81,7 @@ def _decoded(
             frames = stream.decode(packet)
         except DECODER_ERRORS as error:
             report(seconds, explain(error))
+            yield None
             continue
         yield from frames
     try:

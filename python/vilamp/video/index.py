@@ -35,7 +35,8 @@ class StreamIndex:
         end: the moment after the last picture.
         frame_ticks: usual length of a picture, at least 1.
         lead: packets before the first keyframe, which cannot be decoded.
-        counted: the stream carries no timestamps; ticks are pictures, counted as they come out.
+        counted: the file does not say when pictures are shown, only how many there are: the n-th
+            to come out of the decoder is shown at `stamps[n]`.
         truncated: seconds that the header promises and the file does not hold; else 0.
     """
 
@@ -95,7 +96,7 @@ def build_index(
     stamps: list[int] = []
     last = (-(1 << 63), 0)
     lead = packets = unstamped = 0
-    key_seen = False
+    key_seen = reordered = False
     file_end = Fraction(0)
     for packet in read_packets(container):
         if isinstance(packet, str):
@@ -117,6 +118,7 @@ def build_index(
         if stamp is None:
             unstamped += 1
             continue
+        reordered = reordered or (bool(stamps) and stamp < stamps[-1])
         stamps.append(stamp)
         last = max(last, (stamp, packet.duration or 0))
     if not stamps and not unstamped:
@@ -132,8 +134,10 @@ def build_index(
     ticks = np.unique(np.array(stamps, dtype=np.int64))
     step = _usual_step(ticks, rate, stream.time_base)
     length = last[1] if 0 < last[1] * stream.time_base <= STEP_AHEAD else step
+    # Stamps in decoding order although the decoder reorders: AVI stores nothing else.
+    counted = bool(stream.codec_context.has_b_frames) and not reordered
     return StreamIndex(
-        stream.time_base, ticks, int(ticks[-1]) + length, step, lead, False, truncated
+        stream.time_base, ticks, int(ticks[-1]) + length, step, lead, counted, truncated
     )
 
 
