@@ -89,15 +89,19 @@ class StreamingMerger:
         return tuple(sorted(self._held))
 
     @torch.no_grad()
-    def push(self, patches: Tensor, start: int) -> Tensor:
+    def push(
+        self, patches: Tensor, start: int, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Pool the next frames.
 
         Args:
             patches: `[n, M, C]`, the frames `start .. start + n - 1`, in the dtype and on the
                 device of the queries. Not kept: what is held is copied.
             start: number of the first of them.
+            return_weights: also give the weight of each patch.
         Returns:
-            Tokens `[Q, n, C]` (`[Q, n, E]` with a last linear layer), dtype of the patches.
+            Tokens `[Q, n, C]` (`[Q, n, E]` with a last linear layer), dtype of the patches; with
+            `return_weights` also the weights `[Q, n, M]`, fp32 (fp64 for fp64).
         Raises:
             ValueError: the batch is not the next one or runs past the video, its shape, dtype or
                 device disagrees, or it refers to a frame that comes after it. The state is as
@@ -117,10 +121,10 @@ class StreamingMerger:
             )
         bank, rows = self._bank(patches, start, numbers, plan)
         assignment = torch.where(itself, -2, rows).to(patches.device)
-        tokens = self._pool(patches, bank, assignment)
+        pooled = self._pool(patches, bank, assignment, return_weights)
         self._keep(patches, start, end)
         self._position = end
-        return tokens
+        return pooled
 
     def _find_last_uses(self) -> dict[int, int]:
         """For each frame that others refer to, the last frame that does."""
@@ -177,13 +181,22 @@ class StreamingMerger:
         row_of[numbers] = torch.arange(len(numbers))
         return bank, row_of[plan]
 
-    def _pool(self, patches: Tensor, bank: Tensor, assignment: Tensor) -> Tensor:
+    def _pool(
+        self, patches: Tensor, bank: Tensor, assignment: Tensor, return_weights: bool
+    ) -> Tensor | tuple[Tensor, Tensor]:
         if self._maps is None:
-            return differential_pool(
-                patches, self._queries, bank, assignment, self._alpha, self._lam
-            )
-        return pool_folded(
-            patches, self._queries, bank, assignment, self._maps, self._alpha, self._lam
+            pool, maps = differential_pool, ()
+        else:
+            pool, maps = pool_folded, (self._maps,)
+        return pool(
+            patches,
+            self._queries,
+            bank,
+            assignment,
+            *maps,
+            self._alpha,
+            self._lam,
+            return_weights=return_weights,
         )
 
     def _keep(self, patches: Tensor, start: int, end: int) -> None:
