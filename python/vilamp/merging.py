@@ -51,70 +51,40 @@ class ComposerProjector(nn.Module):
         Returns:
             Tokens `[Q, n, H]`; with `return_weights` also fp32 `[Q, n, M]`.
         """
+        maps = self._projection(output)
         return vk.projected_differential_pool(
             patches,
             questions.to(patches.dtype),
             references,
             assignment,
-            self.linear_iq.weight,
-            self.linear_iq.bias,
-            self.linear_ik.weight,
-            self.linear_ik.bias,
-            self.linear_q.weight,
-            self.linear_q.bias,
-            self.linear_k.weight,
-            self.linear_k.bias,
+            *maps[:8],
             self.tau,
-            output_weight=output.weight,
-            output_bias=output.bias,
+            output_weight=maps.output_weight,
+            output_bias=maps.output_bias,
             return_weights=return_weights,
         )
 
-
-class ReferenceBank:
-    """The reference frames that are still needed while a video passes by in time order.
-
-    Its memory does not grow with the video: a frame is let go after the last one that refers to it.
-
-    Args:
-        references: int64 `[Q, N]` from `keyframes.references`: per frame the number of the frame it
-            is compared with, its own number for itself, -1 for none; never a later frame.
-    """
-
-    def __init__(self, references: Tensor):
-        self._references = references.cpu()
-        q, n = self._references.shape
-        frames = torch.arange(n).expand(q, n)
-        elsewhere = (self._references >= 0) & (self._references != frames)
-        self._last_use = torch.full((n,), -1)
-        self._last_use.scatter_reduce_(
-            0, self._references[elsewhere], frames[elsewhere], reduce="amax"
-        )
-        self._held: dict[int, Tensor] = {}
-
-    def push(self, start: int, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The next batch of the video, whole.
+    def merger(
+        self, questions: Tensor, references: Tensor, output: nn.Linear
+    ) -> vk.StreamingMerger:
+        """The same merging for a video that arrives in batches, in time order; no gradients.
 
         Args:
-            start: number of its first frame.
-            patches: `[n, M, C]` of frames `start .. start + n - 1`.
-        Returns:
-            references `[R, M, C]` and assignment int64 `[Q, n]`, as `ComposerProjector` takes them.
+            questions: `[Q, D]` CLIP embeddings, any float dtype.
+            references: int64 `[Q, N]` from `keyframes.references`.
+            output: the projector's last layer.
         """
-        end = start + len(patches)
-        for frame in range(start, end):
-            if self._last_use[frame] >= 0:
-                # A copy, so that holding one frame does not hold its batch.
-                self._held[frame] = patches[frame - start].clone()
-        numbers = list(self._held)
-        own = torch.arange(start, end)
-        wanted = self._references[:, start:end]
-        assignment = torch.where(wanted == own, -2, wanted.clamp(max=-1))
-        for row, frame in enumerate(numbers):
-            assignment[(wanted == frame) & (wanted != own)] = row
-        bank = torch.stack(list(self._held.values())) if numbers else patches[:0]
-        self._held = {f: p for f, p in self._held.items() if self._last_use[f] >= end}
-        return bank, assignment.to(patches.device)
+        return vk.StreamingMerger(
+            questions.to(output.weight.dtype),
+            references,
+            alpha=self.tau,
+            projection=self._projection(output),
+        )
+
+    def _projection(self, output: nn.Linear) -> vk.Projection:
+        maps = (self.linear_iq, self.linear_ik, self.linear_q, self.linear_k)
+        tensors = (tensor for linear in maps for tensor in (linear.weight, linear.bias))
+        return vk.Projection(*tensors, output.weight, output.bias)
 
 
 def visual_sequence(keyframes: Tensor, keyframe_tokens: Tensor, merged: Tensor) -> Tensor:

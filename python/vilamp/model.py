@@ -17,12 +17,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
+
+import vilamp_kernels as vk
 
 from . import checkpoint, preprocess, tokenizers
 from . import keyframes as keyframe_rules
@@ -30,9 +32,12 @@ from .config import ViLAMPConfig, tower_folder
 from .errors import CheckpointError, InputError
 from .generate import Generation, decode
 from .keyframes import Selection
-from .merging import ComposerProjector, ReferenceBank, visual_sequence
+from .merging import ComposerProjector, visual_sequence
 from .prompt import END_OF_TURN, IMAGE_TOKEN_ID, Prompt, build_prompt
 from .towers import ClipTower, SiglipTower, mlp_projector
+
+if TYPE_CHECKING:
+    from .session import VideoSession
 
 __all__ = ["Embedding", "Generation", "Prompt", "Selection", "ViLAMP"]
 
@@ -285,8 +290,7 @@ class ViLAMP(nn.Module):
             patches: `[n, M, H]` from `patches`.
             question_embeds: `[Q, D]`.
             references: `[R, M, H]` from `patches`.
-            assignment: int64 `[Q, n]`: row of `references`, -1 for none, -2 for the frame itself;
-                `merging.ReferenceBank` gives both for a video in batches.
+            assignment: int64 `[Q, n]`: row of `references`, -1 for none, -2 for the frame itself.
             return_weights: also give fp32 `[Q, n, M]`, the weight of each patch.
         Returns:
             `[Q, n, H]`, with the weights if asked for.
@@ -298,6 +302,20 @@ class ViLAMP(nn.Module):
             assignment,
             output=self.projector[2],
             return_weights=return_weights,
+        )
+
+    def merger(self, question_embeds: Tensor, selection: Selection) -> vk.StreamingMerger:
+        """`merge` for a video that arrives in batches; holds the reference frames it still needs.
+
+        Args:
+            question_embeds: `[Q, D]`.
+            selection: the keyframes of these questions, which say what each frame is compared with.
+        Returns:
+            An object whose `push(patches [n, M, H], start)` gives tokens `[Q, n, H]` for the next
+            frames of the video, whole batches in time order.
+        """
+        return self.composer_projector.merger(
+            question_embeds, self.references(selection), self.projector[2]
         )
 
     def assemble(self, input_ids: Tensor, visual: Tensor) -> Tensor:
@@ -405,14 +423,13 @@ class ViLAMP(nn.Module):
         # The published code multiplies the pixels by (1 - s + s), s a softmax of the scores: by
         # exactly 1, unless a score is NaN, which makes every pixel of the video NaN.
         spoilt = self.config.compat == "released" and bool(selection.scores.isnan().any())
-        bank = ReferenceBank(self.references(selection))
+        merger = self.merger(question, selection)
         merged, full = [], []
         for a, b in batches:
             patches = self.patches(pixels[a:b])
             if spoilt:
                 patches = torch.full_like(patches, torch.nan)
-            references, assignment = bank.push(a, patches)
-            merged.append(self.merge(patches, question, references, assignment)[0])
+            merged.append(merger.push(patches, a)[0])
             here = chosen[(chosen >= a) & (chosen < b)] - a
             full.append(self.keyframe_tokens(patches[here]))
         tokens = torch.cat(merged)
@@ -444,6 +461,12 @@ class ViLAMP(nn.Module):
             temperature=temperature,
             seed=seed,
         )
+
+    def session(self, source: Any, **options: Any) -> VideoSession:
+        """Any number of questions about one video, read as a stream; see `vilamp.session`."""
+        from .session import VideoSession
+
+        return VideoSession(self, source, **options)
 
     def _require_folder(self) -> Path:
         if self.folder is None:
