@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .numerics import acc_dtype, chunks, cosine_grads, exact_matmul, norm
+from .numerics import Unit, acc_dtype, chunks, cosine, cosine_grad, exact_matmul
 
 
 class Keys(NamedTuple):
@@ -43,6 +43,11 @@ def check_assignment(op: str, assignment: Tensor, rows: int) -> None:
         raise ValueError(
             f"{op}: wanted assignment in -2..{rows - 1}; given values from {low} to {high}"
         )
+
+
+def cosine_with_keys(x: Unit, key: Unit, keys: Keys) -> Tensor:
+    """Cosines `[n, M]` of patches with their reference patches, 0 where there are none."""
+    return torch.where(keys.present[:, None], cosine(x, key), 0)
 
 
 def softmax_of(
@@ -94,11 +99,12 @@ def differential_pool(
     tokens, weights = empty_outputs(patches, queries.shape[1], return_weights)
     for video, frames in pieces(patches, _bytes_per_frame(patches)):
         x = patches[video, frames].to(acc)
-        norm_x = norm(x, eps)
+        unit_x = Unit.of(x, eps)
         for question in range(queries.shape[1]):
-            query = queries[video, question].to(acc)
+            query = Unit.of(queries[video, question].to(acc), eps)
             keys = gather_keys(x, references[video], assignment[video, question, frames])
-            cos_query, cos_key = _cosines(x, norm_x, query, keys, eps)
+            key = Unit.of(keys.patches, eps)
+            cos_query, cos_key = cosine(unit_x, query), cosine_with_keys(unit_x, key, keys)
             _, w = softmax_of(cos_query, cos_key, alpha, lam)
             tokens[video, question, frames] = weighted_sum(w, x)
             if return_weights:
@@ -126,11 +132,12 @@ def differential_pool_backward(
     grad_patches, grad_queries, grad_references, grad_alpha, grad_lam = grads
     for video, frames in pieces(patches, _bytes_per_frame(patches)):
         x = patches[video, frames].to(acc)
-        norm_x = norm(x, eps)
+        unit_x = Unit.of(x, eps)
         for question in range(queries.shape[1]):
-            query = queries[video, question].to(acc)
+            query = Unit.of(queries[video, question].to(acc), eps)
             keys = gather_keys(x, references[video], assignment[video, question, frames])
-            cos_query, cos_key = _cosines(x, norm_x, query, keys, eps)
+            key = Unit.of(keys.patches, eps)
+            cos_query, cos_key = cosine(unit_x, query), cosine_with_keys(unit_x, key, keys)
             logits, w = softmax_of(cos_query, cos_key, alpha, lam)
 
             grad_token = grad_tokens[video, question, frames]
@@ -143,13 +150,14 @@ def differential_pool_backward(
             ):
                 total += part
 
-            from_query, grad_query = cosine_grads(
-                grad_logits / alpha, cos_query, x, query, norm_x, norm(query, eps), eps
-            )
-            grad_cos_key = torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0)
-            from_key, grad_key = cosine_grads(
-                grad_cos_key, cos_key, x, keys.patches, norm_x, norm(keys.patches, eps), eps
-            )
+            grad_query = grad_logits / alpha  # of the cosine with the query
+            from_query = cosine_grad(grad_query, cos_query, unit_x, query, eps)
+            grad_query = cosine_grad(grad_query, cos_query, query, unit_x, eps)
+
+            grad_key = torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0)
+            from_key = cosine_grad(grad_key, cos_key, unit_x, key, eps)
+            grad_key = cosine_grad(grad_key, cos_key, key, unit_x, eps)
+
             grad_patches[video, frames] += (
                 w.unsqueeze(-1) * grad_token.unsqueeze(-2)
                 + from_query
@@ -192,16 +200,6 @@ def only_wanted(
         grad.to(given.dtype) if want else given.new_empty(0)
         for grad, given, want in zip(grads, inputs, wanted, strict=True)
     )
-
-
-def _cosines(
-    x: Tensor, norm_x: Tensor, query: Tensor, keys: Keys, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Cosines `[n, M]` of the patches with the query and with their reference patches."""
-    with exact_matmul():
-        cos_query = x @ query / (norm_x * norm(query, eps))
-    cos_key = (x * keys.patches).sum(-1) / (norm_x * norm(keys.patches, eps))
-    return cos_query, torch.where(keys.present[:, None], cos_key, 0)
 
 
 def _bytes_per_frame(patches: Tensor) -> int:

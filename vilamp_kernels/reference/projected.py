@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
-from .numerics import acc_dtype, cosine_grads, exact_matmul, norm
+from .numerics import Unit, acc_dtype, cosine, cosine_grad, exact_matmul
 from .pooling import (
     Keys,
     add_to_bank,
     check_assignment,
+    cosine_with_keys,
     empty_outputs,
     gather_keys,
     only_wanted,
@@ -39,10 +41,10 @@ class Maps(NamedTuple):
 class Piece(NamedTuple):
     """What forward and backward need of one chunk of frames and one question."""
 
-    for_query: Tensor  # [n, M, P] W_iq x
-    for_key: Tensor  # [n, M, P] W_ik x
-    query: Tensor  # [P] W_q t
-    key: Tensor  # [n, M, P] W_k key
+    for_query: Unit  # [n, M, P] W_iq x
+    for_key: Unit  # [n, M, P] W_ik x
+    query: Unit  # [P] W_q t
+    key: Unit  # [n, M, P] W_k key
     cos_query: Tensor  # [n, M]
     cos_key: Tensor  # [n, M], 0 where there is no reference
 
@@ -74,7 +76,8 @@ def projected_differential_pool(
     with exact_matmul():
         for video, frames in pieces(patches, _bytes_per_frame(patches, maps)):
             x = patches[video, frames].to(acc)
-            for_query, for_key = _linear(x, maps.w_iq, maps.b_iq), _linear(x, maps.w_ik, maps.b_ik)
+            for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
+            for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
             for question in range(queries.shape[1]):
                 query = queries[video, question].to(acc)
                 keys = gather_keys(x, references[video], assignment[video, question, frames])
@@ -118,9 +121,13 @@ def projected_differential_pool_backward(
     with exact_matmul():
         for video, frames in pieces(patches, _bytes_per_frame(patches, maps)):
             x = patches[video, frames].to(acc)
-            for_query, for_key = _linear(x, maps.w_iq, maps.b_iq), _linear(x, maps.w_ik, maps.b_ik)
+            for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
+            for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
             grad_x = torch.zeros_like(x)
-            grad_for_query, grad_for_key = torch.zeros_like(for_query), torch.zeros_like(for_key)
+            grad_for_query, grad_for_key = (
+                torch.zeros_like(for_query.rows),
+                torch.zeros_like(for_key.rows),
+            )
             for question in range(queries.shape[1]):
                 query = queries[video, question].to(acc)
                 keys = gather_keys(x, references[video], assignment[video, question, frames])
@@ -134,31 +141,19 @@ def projected_differential_pool_backward(
                 grad_alpha += part_alpha
                 grad_lam += part_lam
 
-                part, grad_query = cosine_grads(
-                    grad_logits / alpha,
-                    piece.cos_query,
-                    for_query,
-                    piece.query,
-                    norm(for_query, eps),
-                    norm(piece.query, eps),
-                    eps,
+                grad_query = grad_logits / alpha  # of the cosine with the query
+                grad_for_query += cosine_grad(
+                    grad_query, piece.cos_query, for_query, piece.query, eps
                 )
-                grad_for_query += part
+                grad_query = cosine_grad(grad_query, piece.cos_query, piece.query, for_query, eps)
                 grad_query = grad_query.sum((0, 1))  # [P]
                 grad_queries[video, question] += grad_query @ maps.w_q
                 grad_maps.w_q.addr_(grad_query, query)
                 grad_maps.b_q.add_(grad_query)
 
-                part, grad_key = cosine_grads(
-                    torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0),
-                    piece.cos_key,
-                    for_key,
-                    piece.key,
-                    norm(for_key, eps),
-                    norm(piece.key, eps),
-                    eps,
-                )
-                grad_for_key += part
+                grad_key = torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0)
+                grad_for_key += cosine_grad(grad_key, piece.cos_key, for_key, piece.key, eps)
+                grad_key = cosine_grad(grad_key, piece.cos_key, piece.key, for_key, eps)
                 _add_weight_grads(grad_maps.w_k, grad_maps.b_k, grad_key, keys.patches)
                 grad_key = grad_key @ maps.w_k  # [n, M, C]
                 add_to_bank(grad_references[video], keys, grad_key)
@@ -172,19 +167,18 @@ def projected_differential_pool_backward(
     return only_wanted(grads, inputs, wanted)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.nn.functional.linear(x, weight, bias)
-
-
 def _piece(
-    for_query: Tensor, for_key: Tensor, query: Tensor, keys: Keys, maps: Maps, eps: float
+    for_query: Unit, for_key: Unit, query: Tensor, keys: Keys, maps: Maps, eps: float
 ) -> Piece:
-    query = _linear(query, maps.w_q, maps.b_q)
-    key = _linear(keys.patches, maps.w_k, maps.b_k)
-    cos_query = for_query @ query / (norm(for_query, eps) * norm(query, eps))
-    cos_key = (for_key * key).sum(-1) / (norm(for_key, eps) * norm(key, eps))
-    cos_key = torch.where(keys.present[:, None], cos_key, 0)
-    return Piece(for_query, for_key, query, key, cos_query, cos_key)
+    # As many rows as a frame has patches: a product with one row would round differently from
+    # the published one, which repeats the query for every patch.
+    rows = query.expand(max(for_query.rows.shape[1], 1), -1)
+    mapped_query = Unit.of(linear(rows, maps.w_q, maps.b_q)[0], eps)
+    key = Unit.of(linear(keys.patches, maps.w_k, maps.b_k), eps)
+    cos_query = cosine(for_query, mapped_query)
+    return Piece(
+        for_query, for_key, mapped_query, key, cos_query, cosine_with_keys(for_key, key, keys)
+    )
 
 
 def _add_weight_grads(grad_weight: Tensor, grad_bias: Tensor, grad: Tensor, x: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .numerics import acc_dtype, exact_matmul, norm
+from .numerics import Unit, acc_dtype, exact_matmul
 
 
 def select_keyframes(
@@ -55,8 +55,7 @@ def _greedy(
     """The chosen frames `[B, Q, N]`: each round takes the best one left and drops those like it."""
     acc = acc_dtype(frames)
     n = frames.shape[1]
-    unit = frames.to(acc)
-    unit = unit / norm(unit, eps).unsqueeze(-1)
+    unit = Unit.of(frames.to(acc), eps).rows
     positions = torch.arange(n, device=frames.device)
 
     # A stable sort makes every rank different: NaN first, then by score, then by lower index.

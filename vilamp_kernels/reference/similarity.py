@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .numerics import acc_dtype, exact_matmul, norm, own_term
+from .numerics import Unit, acc_dtype, exact_matmul
 
 
 def similarity(frames: Tensor, queries: Tensor, eps: float) -> Tensor:
     """`[B, N, D]` and `[B, Q, D]` -> `[B, Q, N]`."""
     acc = acc_dtype(frames)
-    frames, queries = frames.to(acc), queries.to(acc)
+    f, q = Unit.of(frames.to(acc), eps), Unit.of(queries.to(acc), eps)
     with exact_matmul():
-        dots = queries @ frames.mT
-    return dots / norm(queries, eps).unsqueeze(-1) / norm(frames, eps).unsqueeze(-2)
+        return q.rows @ f.rows.mT
 
 
 def similarity_backward(
@@ -21,13 +21,16 @@ def similarity_backward(
 ) -> tuple[Tensor, Tensor]:
     """`grad [B, Q, N]` -> gradients of frames and queries, in their dtypes."""
     acc = acc_dtype(frames)
-    f, q, grad = frames.to(acc), queries.to(acc), grad.to(acc)
-    norm_f, norm_q = norm(f, eps).unsqueeze(-2), norm(q, eps).unsqueeze(-1)  # [B,1,N], [B,Q,1]
+    f, q = Unit.of(frames.to(acc), eps), Unit.of(queries.to(acc), eps)
+    grad = grad.to(acc)
     with exact_matmul():
-        cosine = q @ f.mT / norm_q / norm_f
-        cross = grad / (norm_q * norm_f)
-        own_f = own_term(grad, cosine, norm_f, eps).sum(-2).unsqueeze(-1)  # [B, N, 1]
-        own_q = own_term(grad, cosine, norm_q, eps).sum(-1).unsqueeze(-1)  # [B, Q, 1]
-        grad_f = cross.mT @ q - own_f * f
-        grad_q = cross @ f - own_q * q
+        weighed = grad * (q.rows @ f.rows.mT)
+        grad_f = _grad_of_rows(f, grad.mT @ q.rows, weighed.sum(-2), eps)
+        grad_q = _grad_of_rows(q, grad @ f.rows, weighed.sum(-1), eps)
     return grad_f.to(frames.dtype), grad_q.to(queries.dtype)
+
+
+def _grad_of_rows(x: Unit, towards: Tensor, along: Tensor, eps: float) -> Tensor:
+    """`towards [.., D]`: others summed by their gradients; `along [..]`: its part along `x`."""
+    along = torch.where(x.norm > eps, along, 0).unsqueeze(-1)  # a norm on its floor is a constant
+    return (towards - along * x.rows) / x.norm.unsqueeze(-1)
