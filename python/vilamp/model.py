@@ -33,7 +33,7 @@ from .errors import CheckpointError, InputError
 from .generate import Generation, decode
 from .keyframes import Selection
 from .merging import ComposerProjector, visual_sequence
-from .prompt import END_OF_TURN, IMAGE_TOKEN_ID, Prompt, build_prompt
+from .prompt import END_OF_TURN, IMAGE_TOKEN_ID, Prompt, build_prompt, query_ids
 from .towers import ClipTower, SiglipTower, mlp_projector
 
 if TYPE_CHECKING:
@@ -195,6 +195,14 @@ class ViLAMP(nn.Module):
         return self.frame_selector.embed_texts(
             clip_input_ids.to(self.device), clip_attention_mask.to(self.device)
         )
+
+    def embed_query(self, query: str) -> Tensor:
+        """fp32 `[1, D]`: `embed_question` of a text, for which CLIP's tokenizer is enough.
+
+        Raises:
+            InputError: an empty text.
+        """
+        return self.embed_question(*query_ids(self.clip_tokenizer, query))
 
     def embed_frames(self, frames: preprocess.Frames) -> Tensor:
         """CLIP's embedding of each frame.

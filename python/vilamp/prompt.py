@@ -57,12 +57,23 @@ def build_prompt(tokenizer, clip_tokenizer, question: str, query: str | None = N
     before, after = prompt_text(question)
     # The two sides are tokenised apart, as published, so nothing merges across the video.
     sides = [tokenizer(side, add_special_tokens=False)["input_ids"] for side in (before, after)]
-    query = question if query is None else query
-    if not query.strip():
-        raise InputError("the query is empty")
-    clip = clip_tokenizer(query, truncation=True, max_length=clip_tokenizer.model_max_length)
+    clip_ids, clip_mask = query_ids(clip_tokenizer, question if query is None else query)
     return Prompt(
         input_ids=torch.tensor([[*sides[0], IMAGE_TOKEN_ID, *sides[1]]]),
-        clip_input_ids=torch.tensor([clip["input_ids"]]),
-        clip_attention_mask=torch.tensor([clip["attention_mask"]]),
+        clip_input_ids=clip_ids,
+        clip_attention_mask=clip_mask,
     )
+
+
+def query_ids(clip_tokenizer, query: str) -> tuple[Tensor, Tensor]:
+    """What frames are ranked by, in CLIP's ids: ids and attention mask, int64 `[1, T]`.
+
+    A text longer than CLIP's context is cut; its end mark stays.
+
+    Raises:
+        InputError: the query is empty.
+    """
+    if not query.strip():
+        raise InputError("the query is empty")
+    ids = clip_tokenizer(query, truncation=True, max_length=clip_tokenizer.model_max_length)
+    return torch.tensor([ids["input_ids"]]), torch.tensor([ids["attention_mask"]])
