@@ -15,6 +15,7 @@ from .errors import CheckpointError, InputError, VideoError, ViLAMPError
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT_MODEL",
     "Answer",
     "CheckpointError",
     "InputError",
@@ -29,6 +30,7 @@ __all__ = [
 
 # Found on first use: `vilamp --help` and a failing command line need no PyTorch.
 _HOMES = {
+    "DEFAULT_MODEL": "checkpoint",
     "Answer": "session",
     "SelectionResult": "session",
     "VideoSession": "session",
