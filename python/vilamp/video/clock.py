@@ -24,8 +24,11 @@ class Clock:
 
     def repair(self, packet: av.Packet) -> None:
         """Moves `pts` and `dts` of the next packet, in reading order, in place."""
-        stamp = packet.dts if packet.dts is not None else packet.pts
+        stamp = packet.dts
         if stamp is None:
+            # Presentation times jump back and forth; alone they show no break.
+            if packet.pts is not None:
+                packet.pts += self._offset
             return
         shifted = stamp + self._offset
         if self._last is not None and not (
@@ -36,8 +39,7 @@ class Clock:
         if self._offset:
             if packet.pts is not None:
                 packet.pts += self._offset
-            if packet.dts is not None:
-                packet.dts += self._offset
+            packet.dts = shifted
         self._last = shifted
         if packet.duration and packet.duration <= self._ahead:
             self._step = packet.duration
