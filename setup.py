@@ -1,6 +1,112 @@
-from setuptools import find_packages, setup
+"""Builds the C++ module with pybind11 and ninja.
+
+No torch is needed to build, no network, no GPU. Where nothing can compile C++ the package installs
+all the same: the build prints one warning with the cause, and the ops run in plain PyTorch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+SOURCES = ["csrc/bindings_cpu.cpp", "csrc/cpu/parallel.cpp", "csrc/cpu/similarity_serial.cpp"]
+HEADERS = sorted(str(path) for path in Path("csrc/include").rglob("*.h"))
+
+# Portable: no -march=native, so that a wheel runs on every CPU of its architecture, and no
+# -ffast-math, so that sums are added in the order in which they are written.
+COMPILE_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-pthread",
+]
+LINK_FLAGS = ["-shared", "-pthread"]
+if sys.platform == "darwin":
+    LINK_FLAGS += ["-undefined", "dynamic_lookup"]
+
+
+class NinjaBuild(build_ext):
+    """Compile and link each extension by a `build.ninja` written next to its objects."""
+
+    def build_extension(self, ext):
+        folder = Path(self.build_temp).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / "build.ninja").write_text(ninja_file(ext, target))
+            subprocess.run([find_ninja(), "-C", str(folder)], check=True)
+        except (CompileError, ImportError, OSError, subprocess.CalledProcessError) as error:
+            # The extension is optional: setuptools prints this as a warning and goes on.
+            message = f"the ops will run in plain PyTorch, without the C++ module: {error}"
+            raise CompileError(message) from error
+
+
+def find_compiler():
+    """The C++ compiler: $CXX, or the first of the usual names."""
+    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+        if path := shutil.which(name):
+            return path
+    raise CompileError("no C++ compiler found (install g++ or clang++, or set CXX)")
+
+
+def find_ninja():
+    """The ninja of the Python package, or else one on the PATH."""
+    try:
+        import ninja
+    except ImportError:
+        if path := shutil.which("ninja"):
+            return path
+        raise
+    return str(Path(ninja.BIN_DIR) / "ninja")
+
+
+def ninja_file(ext, target):
+    """The text of a build.ninja that compiles the sources of `ext` and links them to `target`."""
+    import pybind11
+
+    root = Path(__file__).parent.resolve()
+    includes = [root / "csrc" / "include", pybind11.get_include(), sysconfig.get_path("include")]
+    lines = [
+        f"cxx = {find_compiler()}",
+        f"cflags = {' '.join(COMPILE_FLAGS)} {' '.join(f'-I{quote(path)}' for path in includes)}",
+        f"ldflags = {' '.join(LINK_FLAGS)}",
+        "rule compile",
+        "  command = $cxx $cflags -MMD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        "  command = $cxx $in $ldflags -o $out",
+    ]
+    objects = [f"{Path(source).stem}.o" for source in ext.sources]
+    for source, built in zip(ext.sources, objects, strict=True):
+        lines.append(f"build {built}: compile {escape(root / source)}")
+    lines.append(f"build {escape(target)}: link {' '.join(objects)}")
+    return "\n".join(lines) + "\n"
+
+
+def escape(path):
+    """A path as ninja wants it in a build line."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def quote(path):
+    """A path as the compiler's command line wants it."""
+    return "'" + str(path).replace("$", "$$") + "'"
+
 
 setup(
     packages=find_packages(".", include=["vilamp_kernels*"])
     + find_packages("python", include=["vilamp*"]),
+    ext_modules=[Extension("vilamp_kernels._cpu", sources=SOURCES, depends=HEADERS, optional=True)],
+    cmdclass={"build_ext": NinjaBuild},
 )
