@@ -21,7 +21,8 @@ from .types import Frame, Skipped, VideoInfo
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 # Named, so that formats whose readers run other programs (PostScript) are never tried.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# The reader of JPEG is that of MPO too.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError)
 
