@@ -1,0 +1,139 @@
+"""`vilamp ask`: a question about a video, its answer, and where in the video it comes from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vilamp.cli import options
+from vilamp.cli.describe import frames_as_dict, keyframe_lines, keyframes_as_dicts, model_as_dict
+from vilamp.cli.loading import load_model, open_frames, say_notes
+from vilamp.cli.options import Sampling, Settings, asked
+from vilamp.cli.output import OutputFile, print_json, terminal_text
+from vilamp.cli.progress import ProgressBars
+
+if TYPE_CHECKING:
+    from vilamp.session import Answer, SelectionResult
+    from vilamp.video import FrameSource
+
+
+def ask(
+    video: options.Video,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask of the video.")],
+    model: options.Model = "default",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    fps: options.Fps = 1.0,
+    max_frames: options.MaxFrames = None,
+    keyframes: options.Keyframes = None,
+    sampling: options.SamplingOption = Sampling.TIME,
+    compat: options.CompatOption = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
+    ] = 64,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature", min=0, help="Above 0: draw words at random; 0: take the likeliest."
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of that drawing: same seed, same answer.")
+    ] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="OUT.html", help="Write a page that shows the work."),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Answer a question about a video, with the times of the keyframes."""
+    settings = Settings.of(
+        model=model,
+        device=device,
+        dtype=dtype,
+        fps=fps,
+        max_frames=max_frames,
+        keyframes=keyframes,
+        compat=compat,
+        sampling=sampling,
+    )
+    question = asked(question)
+    output = OutputFile(report, "--report") if report else None
+
+    frames = open_frames(video, settings)
+    with ProgressBars() as bars:
+        loaded = load_model(settings, bars)
+        session = loaded.session(frames, keyframes=settings.keyframes, progress=bars)
+        answer = session.ask(
+            question,
+            max_new_tokens=max_new_tokens,
+            do_sample=temperature > 0,
+            temperature=temperature or 1.0,
+            seed=seed,
+            on_text=None if json else AnswerStream(bars),
+            illustrate=_worth_showing if output else None,
+        )
+
+    used = {
+        **settings.as_dict(),
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    if output:
+        _write_report(output, frames, answer, {**model_as_dict(model, loaded), **used})
+    if json:
+        print_json(
+            {
+                "question": answer.question,
+                "answer": answer.text,
+                "keyframes": keyframes_as_dicts(answer.selection.keyframes),
+                "video": frames_as_dict(frames, answer.selection),
+                "model": model_as_dict(model, loaded),
+                "settings": used,
+                "tokens": {
+                    "video": answer.visual_tokens,
+                    "prompt": answer.prompt_tokens,
+                    "answer": answer.new_tokens,
+                },
+                "timings": answer.timings,
+                "report": str(output.path) if output else None,
+            }
+        )
+    else:
+        print(f"\n\nKeyframes\n{keyframe_lines(answer.selection.keyframes)}")
+    say_notes(settings, frames)
+    if output and not json:
+        print(f"report: {output.path}", file=sys.stderr)
+
+
+class AnswerStream:
+    """Prints an answer as it is generated; the bars leave the screen before its first piece."""
+
+    def __init__(self, bars: ProgressBars) -> None:
+        self._bars = bars
+
+    def __call__(self, piece: str) -> None:
+        """Print one piece of the answer at once."""
+        self._bars.close()
+        sys.stdout.write(terminal_text(piece))
+        sys.stdout.flush()
+
+
+def _worth_showing(selection: SelectionResult) -> list[int]:
+    from vilamp.report import merged_frames
+
+    return merged_frames(selection)
+
+
+def _write_report(
+    output: OutputFile, frames: FrameSource, answer: Answer, settings: dict[str, object]
+) -> None:
+    from vilamp.report import Exchange, Report, page
+
+    html = page(Report.of(frames, [Exchange(answer)], settings))
+    output.write(html.encode("utf-8"))

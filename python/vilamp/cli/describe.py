@@ -1,0 +1,65 @@
+"""Results as JSON values and as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vilamp.clock import clock
+
+if TYPE_CHECKING:
+    from vilamp.model import ViLAMP
+    from vilamp.session import Keyframe, SelectionResult
+    from vilamp.video import FrameSource
+
+
+def frames_as_dict(frames: FrameSource, selection: SelectionResult) -> dict[str, object]:
+    """The video and the frames taken from it."""
+    info = frames.info
+    return {
+        "path": info.path,
+        "width": info.width,
+        "height": info.height,
+        "duration": info.duration,
+        "codec": info.codec,
+        "frame_rate": info.frame_rate,
+        "frames": len(selection.times),
+        "skipped": [{"time": time, "reason": reason} for time, reason in frames.skipped],
+    }
+
+
+def keyframes_as_dicts(keyframes: Sequence[Keyframe]) -> list[dict[str, object]]:
+    """Each keyframe with its index among the frames, time, relevance and why it was chosen."""
+    return [
+        {
+            "index": keyframe.index,
+            "time": keyframe.time,
+            "clock": clock(keyframe.time),
+            "score": keyframe.score,
+            "chosen": keyframe.chosen,
+        }
+        for keyframe in keyframes
+    ]
+
+
+def model_as_dict(name: str, model: ViLAMP) -> dict[str, object]:
+    """Which model ran, by whose rules, where and how precisely."""
+    return {
+        "name": name,
+        "compat": model.config.compat,
+        "keyframes": model.config.keyframes,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def keyframe_lines(keyframes: Sequence[Keyframe], columns: int = 80) -> str:
+    """Times and scores side by side, as many as fit; those that fill the budget carry a +."""
+    cells = [
+        f"{clock(k.time):>7} {k.score:6.3f}{'+' if k.chosen == 'fill' else ' '}" for k in keyframes
+    ]
+    per_line = max(1, columns // 18)
+    return "\n".join(
+        "  ".join(cells[start : start + per_line]).rstrip()
+        for start in range(0, len(cells), per_line)
+    )

@@ -1,0 +1,93 @@
+"""From settings to an open video and a loaded model: the slow imports happen here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from vilamp.cli.options import Settings
+from vilamp.cli.output import note
+from vilamp.cli.progress import ProgressBars
+from vilamp.clock import clock
+from vilamp.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from vilamp.model import ViLAMP
+    from vilamp.video import FrameSource
+
+DEFAULT_MODEL = "default"
+DEFAULT_MODEL_NOTE = (
+    "the embedded default model was trained on drawn videos only; name another with --model"
+)
+
+
+def open_frames(video: str, settings: Settings) -> FrameSource:
+    """The frames of the video that will be looked at; cheap, and tells a bad file early.
+
+    Raises:
+        VideoError: there is no such file, or no picture in it.
+    """
+    from vilamp.video import open_video
+
+    return open_video(
+        video, fps=settings.fps, sampling=settings.sampling, max_frames=settings.max_frames
+    )
+
+
+def load_model(settings: Settings, bars: ProgressBars) -> ViLAMP:
+    """The model on its device.
+
+    Raises:
+        InputError: the device is not there.
+        CheckpointError: the model folder is not there, or incomplete.
+    """
+    import torch
+
+    from vilamp.model import ViLAMP
+
+    device = usable_device(settings.device) if settings.device else None
+    bars("load", 0, None)
+    model = ViLAMP.from_pretrained(
+        settings.model,
+        compat=settings.compat,
+        dtype=getattr(torch, settings.dtype) if settings.dtype else None,
+        device=device,
+    )
+    bars("load", 1, 1)
+    return model
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InputError: PyTorch does not know it, or this machine does not have it.
+    """
+    import torch
+
+    try:
+        # An unknown name can also warn before it raises; the one line says it all.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            device = torch.device(name)
+            torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device: {name!r} is not usable here ({_first_line(error)})") from error
+    return device
+
+
+def say_notes(settings: Settings, frames: FrameSource) -> None:
+    """What should be known about a result, after it: broken frames, and what the model saw."""
+    if frames.skipped:
+        time, reason = frames.skipped[0]
+        where = clock(time) if time is not None else "an unknown time"
+        count = len(frames.skipped)
+        note(f"{count} broken frame{'s' * (count != 1)} left out, first at {where}: {reason}")
+    if settings.model == DEFAULT_MODEL:
+        note(DEFAULT_MODEL_NOTE)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")[:160]

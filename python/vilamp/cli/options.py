@@ -1,0 +1,144 @@
+"""The options that `ask` and `select` share, and the checks that need neither video nor model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from vilamp.errors import InputError
+
+DTYPES = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
+FASTEST_FPS = 240.0
+
+
+class Sampling(str, Enum):
+    """Which frames of the video are looked at."""
+
+    TIME = "time"
+    RELEASED = "released"
+
+
+class Compat(str, Enum):
+    """Whose rules the model follows."""
+
+    PAPER = "paper"
+    RELEASED = "released"
+
+
+Video = Annotated[str, typer.Argument(metavar="VIDEO", help="Video file, or a folder of images.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="Model folder or hub id; `default` is the small embedded model."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Such as cpu, cuda, cuda:1, mps. [default: the best there is]"),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="fp32|bf16|fp16",
+        help="Precision of the model. [default: as it was saved]",
+    ),
+]
+Fps = Annotated[float, typer.Option("--fps", help="Frames looked at per second of video.")]
+MaxFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--max-frames", min=1, help="Thin evenly down to this many frames. [default: all of them]"
+    ),
+]
+Keyframes = Annotated[
+    int | None,
+    typer.Option("--keyframes", min=1, help="Most keyframes to take. [default: as the model says]"),
+]
+CompatOption = Annotated[
+    Compat | None,
+    typer.Option("--compat", help="Rules to follow. [default: those the model was trained with]"),
+]
+SamplingOption = Annotated[
+    Sampling,
+    typer.Option("--sampling", help="Frames by time, or by count as the published code does."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do, checked.
+
+    Raises:
+        InputError: a value that no video and no model could make sense of.
+    """
+
+    model: str
+    device: str | None
+    dtype: str | None
+    """Name of a torch dtype such as "bfloat16"."""
+    fps: float
+    max_frames: int | None
+    keyframes: int | None
+    compat: str | None
+    sampling: str
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fps) and 0 < self.fps <= FASTEST_FPS):
+            raise InputError(
+                f"--fps: wanted a number above 0 and at most {FASTEST_FPS:g}, got {self.fps:g}"
+            )
+        if self.dtype is not None and self.dtype not in DTYPES.values():
+            raise InputError(f"--dtype: wanted fp32, bf16 or fp16, got {self.dtype!r}")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        model: str,
+        device: str | None,
+        dtype: str | None,
+        fps: float,
+        max_frames: int | None,
+        keyframes: int | None,
+        compat: Compat | None,
+        sampling: Sampling,
+    ) -> Settings:
+        """The settings as the options give them."""
+        return cls(
+            model=model,
+            device=device,
+            dtype=DTYPES.get(dtype, dtype) if dtype is not None else None,
+            fps=fps,
+            max_frames=max_frames,
+            keyframes=keyframes,
+            compat=compat.value if compat else None,
+            sampling=sampling.value,
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """The settings by name, for JSON and reports."""
+        return asdict(self)
+
+
+def asked(question: str) -> str:
+    """The question without surrounding space.
+
+    Raises:
+        InputError: nothing is left of it.
+    """
+    question = question.strip()
+    if not question:
+        raise InputError("the question is empty")
+    return question

@@ -1,0 +1,93 @@
+"""What the commands print and write: safe text, JSON, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from vilamp.errors import InputError
+
+
+def terminal_text(text: str) -> str:
+    """The text without control characters, so that no answer or file name can steer a terminal.
+
+    Line breaks and tabs stay; everything else below space, DEL and the C1 range goes.
+    """
+    return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
+
+
+def one_line(text: str) -> str:
+    """The text on a single line, safe for a terminal."""
+    return " ".join(terminal_text(text).split())
+
+
+def note(text: str) -> None:
+    """One line on stderr about a result, for people: stdout is for the result alone."""
+    print(f"note: {one_line(text)}", file=sys.stderr)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object on stdout; NaN and infinity, which JSON has not, become null."""
+    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class OutputFile:
+    """A file that is written at the end of long work, and checked before it starts.
+
+    Args:
+        path: where it goes; an existing regular file is replaced.
+        option: the option it was named with, for messages.
+
+    Raises:
+        InputError: its folder is missing, or nothing can be written there.
+    """
+
+    def __init__(self, path: Path, option: str) -> None:
+        self.path = path
+        self.option = option
+        if path.exists() and not path.is_file():
+            raise InputError(f"{option}: {path} is not a regular file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise InputError(f"{option}: no permission to write {path}")
+        if not path.parent.is_dir():
+            raise InputError(f"{option}: no such folder: {path.parent}")
+        try:
+            # os.access does not know about read-only file systems, a trial does.
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"{option}: cannot write in {path.parent}: {error.strerror or error}"
+            ) from error
+
+    def write(self, content: bytes) -> None:
+        """Put the content in place in one step, so that nobody ever sees half a file.
+
+        Raises:
+            InputError: the disk is full, or the folder went away meanwhile.
+        """
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(content)
+            os.replace(part, self.path)
+        except OSError as error:
+            raise InputError(
+                f"{self.option}: cannot write {self.path}: {error.strerror or error}"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""`vilamp select`: the keyframes for a query, without an answer."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vilamp.cli import options
+from vilamp.cli.describe import frames_as_dict, keyframes_as_dicts, model_as_dict
+from vilamp.cli.loading import load_model, open_frames, say_notes
+from vilamp.cli.options import Sampling, Settings, asked
+from vilamp.cli.output import OutputFile, print_json
+from vilamp.cli.progress import ProgressBars
+from vilamp.clock import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vilamp.session import Keyframe, SelectionResult
+    from vilamp.video import FrameSource
+
+METER = 24
+
+
+def select(
+    video: options.Video,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    model: options.Model = "default",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    fps: options.Fps = 1.0,
+    max_frames: options.MaxFrames = None,
+    keyframes: options.Keyframes = None,
+    sampling: options.SamplingOption = Sampling.TIME,
+    compat: options.CompatOption = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", metavar="OUT.png", help="Draw the keyframes as one picture."),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find the frames of a video that matter to a query."""
+    settings = Settings.of(
+        model=model,
+        device=device,
+        dtype=dtype,
+        fps=fps,
+        max_frames=max_frames,
+        keyframes=keyframes,
+        compat=compat,
+        sampling=sampling,
+    )
+    query = asked(query)
+    output = OutputFile(sheet, "--sheet") if sheet else None
+
+    frames = open_frames(video, settings)
+    with ProgressBars() as bars:
+        loaded = load_model(settings, bars)
+        session = loaded.session(frames, keyframes=settings.keyframes, progress=bars)
+        found = session.select(query)
+        if output:
+            bars("sheet", 0, None)
+            _write_sheet(output, frames, found)
+
+    if json:
+        print_json(
+            {
+                "query": query,
+                "keyframes": keyframes_as_dicts(found.keyframes),
+                "scores": found.scores,
+                "times": found.times,
+                "video": frames_as_dict(frames, found),
+                "model": model_as_dict(model, loaded),
+                "settings": settings.as_dict(),
+                "sheet": str(output.path) if output else None,
+            }
+        )
+    else:
+        Console(highlight=False).print(_table(found.keyframes))
+    say_notes(settings, frames)
+    if output and not json:
+        print(f"sheet: {output.path}", file=sys.stderr)
+
+
+def _table(keyframes: Sequence[Keyframe]) -> Table:
+    scores = [keyframe.score for keyframe in keyframes if math.isfinite(keyframe.score)]
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("time", justify="right", style="bold")
+    table.add_column("frame", justify="right", style="dim")
+    table.add_column("score", justify="right")
+    table.add_column("chosen", style="dim")
+    table.add_column("", no_wrap=True, style="blue")
+    for keyframe in keyframes:
+        level = (keyframe.score - low) / (high - low) if high > low else 1.0
+        table.add_row(
+            clock(keyframe.time),
+            str(keyframe.index),
+            f"{keyframe.score:.3f}",
+            keyframe.chosen,
+            "━" * max(1, round(METER * level)) if math.isfinite(level) else "",
+        )
+    return table
+
+
+def _write_sheet(output: OutputFile, frames: FrameSource, found: SelectionResult) -> None:
+    from vilamp.report import contact_sheet, images_at, video_facts, video_name
+
+    images = images_at(frames, [keyframe.index for keyframe in found.keyframes])
+    subtitle = " · ".join([video_name(frames), *video_facts(frames, len(found.times))])
+    content = io.BytesIO()
+    contact_sheet(found, images, subtitle).save(content, "PNG")
+    output.write(content.getvalue())
