@@ -8,16 +8,22 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from . import hdr
 
-# Values of AVColorSpace, AVColorRange and AVColorTransferCharacteristic (ITU-T H.273).
-BT709, UNSPECIFIED, BT470BG, BT601 = 1, 2, 5, 6
+# Values of AVColorSpace and AVColorRange (ITU-T H.273).
+BT709, BT601, BT2020, BT2020_CONSTANT = 1, 6, 9, 10
 LIMITED, FULL = 1, 2
+
+# The matrices that the scaler knows: BT.709, FCC, BT.470BG, BT.601, SMPTE 240M, BT.2020.
+KNOWN_MATRICES = {BT709, 4, 5, BT601, 7, BT2020}
 
 # A matrix is a property of the standard definition or high definition world; players guess by
 # size where the stream does not tell.
 HD_WIDTH, HD_HEIGHT = 1280, 577
 
 # Full chroma resolution and exact rounding: without them reds of small objects are off by a lot.
-QUALITY = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+QUALITY = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+
+
+FROM_LIMITED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 
 
 class RGBConverter:
@@ -47,17 +53,23 @@ class RGBConverter:
         return np.ascontiguousarray(converted.to_ndarray())
 
     def _gray(self, frame: av.VideoFrame) -> np.ndarray:
+        # The scaler takes every grey as full range.
+        limited = frame.color_range == LIMITED
         luma = self._convert(frame, "gray")
+        if limited:
+            luma = FROM_LIMITED[luma]
         return np.repeat(luma[..., None], 3, axis=2)
 
 
 def describe(frame: av.VideoFrame) -> None:
-    """Fills in the matrix and range that the stream leaves open, in place."""
-    if frame.colorspace == UNSPECIFIED:
+    """Fills in the matrix and range that the stream leaves open or misstates, in place."""
+    name = frame.format.name
+    if not frame.format.is_rgb and frame.colorspace not in KNOWN_MATRICES:
         high = frame.width >= HD_WIDTH or frame.height >= HD_HEIGHT
-        frame.colorspace = BT709 if high else BT601
-    if frame.color_range not in (LIMITED, FULL):
-        frame.color_range = FULL if frame.format.name.startswith("yuvj") else LIMITED
+        guess = BT709 if high else BT601
+        frame.colorspace = BT2020 if frame.colorspace == BT2020_CONSTANT else guess
+    if frame.color_range not in (LIMITED, FULL) and not name.startswith("gray"):
+        frame.color_range = FULL if name.startswith("yuvj") else LIMITED
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:

@@ -9,7 +9,7 @@ import av
 from av.video.stream import VideoStream
 
 from .clock import Clock
-from .container import DECODER_ERRORS, explain
+from .container import DECODER_ERRORS, MAX_PIXELS, explain
 from .index import StreamIndex, read_packets
 
 # More threads than this only buffer more pictures.
@@ -53,6 +53,8 @@ def pictures(
         tick = max(tick, stamp)
         if picture.is_corrupt:
             report(index.seconds(tick), "damaged picture")
+        elif picture.width * picture.height > MAX_PIXELS:
+            report(index.seconds(tick), f"absurd size {picture.width} x {picture.height}")
         else:
             yield tick, picture
 

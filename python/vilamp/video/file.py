@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import VideoError
 from .colour import RGBConverter
-from .container import opened
+from .container import DECODER_ERRORS, explain, opened
 from .decode import configure, pictures
 from .fit import fit
 from .index import build_index, frame_rate
@@ -22,7 +22,7 @@ from .orientation import orientation_of
 from .sampling import Plan, plan_by_time, plan_released
 from .schedule import on_screen
 from .source import FrameSource
-from .streams import check_size, choose_stream
+from .streams import choose_stream
 from .types import Frame, Skipped, VideoInfo
 
 HASH_BLOCK = 1 << 20
@@ -105,7 +105,7 @@ class VideoFile(FrameSource):
         if self._file_state() != self._state:
             raise VideoError(f"{self.path}: wanted the file as it was opened, it has changed")
         index, convert = self._index, RGBConverter()
-        position = -1
+        image: np.ndarray | None = None
 
         def report(seconds: float | None, reason: str) -> None:
             if not careful:
@@ -122,18 +122,24 @@ class VideoFile(FrameSource):
             configure(stream, careful)
             with closing(pictures(container, stream, index, report)) as shown:
                 for position, tick, picture in on_screen(self._plan.ticks, self._due, shown, late):
+                    # The one before the first too, in case that has to stand in.
+                    if position < first - 1:
+                        continue
+                    try:
+                        image = self._image(picture, convert)
+                    except DECODER_ERRORS as error:
+                        report(index.seconds(tick), explain(error))
+                        if image is None:
+                            break
+                        image = image.copy()
                     if position >= first:
-                        yield Frame(
-                            position,
-                            float(self._plan.times[position]),
-                            self._image(picture, convert),
-                            index.seconds(tick),
-                        )
-        if position < 0:
-            raise VideoError(f"{self.path}: wanted pictures, none could be decoded")
+                        time = float(self._plan.times[position])
+                        yield Frame(position, time, image, index.seconds(tick))
+        if image is None:
+            why = f" ({self.skipped[0].reason})" if self.skipped else ""
+            raise VideoError(f"{self.path}: wanted pictures, none could be decoded{why}")
 
     def _image(self, picture: av.VideoFrame, convert: RGBConverter) -> np.ndarray:
-        check_size(picture.width, picture.height, self.path)
         orientation = orientation_of(picture)
         image = convert(picture)
         if picture.interlaced_frame:
