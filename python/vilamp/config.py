@@ -318,6 +318,7 @@ def _require_agreement(config: ViLAMPConfig, fields: Mapping) -> None:
 def _language_config(fields: Mapping) -> Qwen2Config:
     sizes = {name: _integer(fields, name) for name in _LANGUAGE_SIZES}
     options = {name: fields[name] for name in _LANGUAGE_OPTIONS if name in fields}
+    _require_heads(sizes, _integer(fields, "num_key_value_heads", sizes["num_attention_heads"]))
     # The published loader discards rope_scaling; the base is all that counts.
     rope = fields.get("rope_parameters")
     theta = rope.get("rope_theta") if isinstance(rope, Mapping) else None
@@ -329,6 +330,17 @@ def _language_config(fields: Mapping) -> Qwen2Config:
         **options,
         rope_parameters={"rope_type": "default", "rope_theta": theta},
     )
+
+
+def _require_heads(sizes: Mapping, key_value_heads: int) -> None:
+    width, heads = sizes["hidden_size"], sizes["num_attention_heads"]
+    # Rotary positions turn pairs of numbers, so a head has an even width.
+    if width % heads or width // heads % 2 or heads % key_value_heads:
+        raise CheckpointError(
+            "config.json: wanted a hidden_size of num_attention_heads times an even number and "
+            "num_attention_heads a multiple of num_key_value_heads, "
+            f"got {width}, {heads} and {key_value_heads}"
+        )
 
 
 def _siglip_config(fields: Mapping) -> SiglipVisionConfig:

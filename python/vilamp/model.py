@@ -108,7 +108,9 @@ class ViLAMP(nn.Module):
             with torch.device("meta"):
                 model = cls(config)
         except (ValueError, KeyError, ZeroDivisionError, RuntimeError) as error:
-            raise CheckpointError(f"{folder}: no model can have these sizes ({error})") from error
+            raise CheckpointError(
+                f"{folder}: config.json describes no model that can be built ({error})"
+            ) from error
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         checkpoint.load_weights(model, tensors, _dtype_of(dtype, config), where)
         model._restore_tables(where)

@@ -1,0 +1,123 @@
+"""Both behaviours of a second model, unlike the recorded one in every size, against the oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_files import Sizes, write_checkpoint
+from model_oracle import Oracle, preceding, released
+from vilamp.model import ViLAMP
+from vilamp.preprocess import clip_pixels, siglip_pixels
+
+CLOSE = 5e-5
+SCENES = (0, 0, 1, 1, 2, 2, 3, 0, 4, 4, 1)
+INPUT_IDS = torch.tensor([[3, 77, 5, -200, 120, 9, 33]])
+CLIP_IDS = torch.tensor([[0, 5, 9, 33, 61]])
+
+
+def drawn_frames(n: int, seed: int = 1) -> torch.Tensor:
+    """uint8 `[n, 60, 80, 3]`: scenes that come back, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    scenes = torch.rand(5, 3, 7, 7, generator=generator)
+    scenes = torch.nn.functional.interpolate(scenes, size=(60, 80), mode="bilinear")
+    noise = 0.08 * torch.randn(n, 3, 60, 80, generator=generator)
+    chosen = scenes[[SCENES[i % len(SCENES)] for i in range(n)]]
+    return ((chosen + noise).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("second"))
+
+
+@pytest.fixture(scope="module")
+def oracle(folder):
+    with torch.no_grad():
+        yield Oracle(folder, Sizes())
+
+
+@pytest.fixture(scope="module")
+def paper(folder):
+    with pytest.warns(UserWarning, match="compat='paper' overrides 'released'"):
+        return ViLAMP.from_pretrained(folder, compat="paper", device="cpu")
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4, 11])
+def case(request, paper, oracle):
+    """Frames, and what the oracle makes of them."""
+    frames = drawn_frames(request.param)
+    config = paper.config
+    with torch.no_grad():
+        pixels = siglip_pixels(frames, config.vision_config.image_size)
+        clip = clip_pixels(
+            frames, config.clip_config.vision_config.image_size, config.clip_mean, config.clip_std
+        )
+        question = oracle.question_embed(CLIP_IDS)
+        return frames, oracle.patches(pixels), oracle.frame_embeds(clip), question
+
+
+def expected(oracle, case, keyframes, reference):
+    _, patches, _, question = case
+    merged = oracle.merged(patches, question, reference)
+    sequence = oracle.sequence(INPUT_IDS, patches, keyframes, merged)
+    return merged, sequence, oracle.answer(sequence, 5)
+
+
+def check(model, case, keyframes, wanted):
+    merged, sequence, (ids, logits) = wanted
+    inputs = {"frames": case[0], "clip_input_ids": CLIP_IDS, "input_ids": INPUT_IDS}
+    result = model.embed(**inputs)
+    assert result.keyframes.tolist() == keyframes
+    assert (result.merged_tokens - merged).abs().max() <= CLOSE
+    assert result.inputs_embeds.shape[1:] == sequence.shape
+    assert (result.inputs_embeds[0] - sequence).abs().max() <= CLOSE
+    answer = model.generate(**inputs, max_new_tokens=5, return_logits=True)
+    assert answer.ids[0].tolist() == ids
+    assert (answer.logits - logits).abs().max() <= 1e-4
+
+
+def test_paper(paper, oracle, case):
+    frames, _, embeds, question = case
+    keyframes, margin = oracle.keyframes(embeds, question)
+    assert margin > 1e-5, "this case does not tell a right answer from a wrong one"
+    assert 1 <= len(keyframes) <= Sizes().keyframes
+    reference = preceding(keyframes, len(frames))
+    check(paper, case, keyframes, expected(oracle, case, keyframes, reference))
+
+
+def test_released(folder, oracle, case):
+    """The same model under the published rules: filled up, and compared with the first frames."""
+    frames, _, embeds, question = case
+    model = ViLAMP.from_pretrained(folder, device="cpu")
+    selection = model.select(embeds.float(), question[None].float())
+    keyframes = selection.indices[0].tolist()
+    assert len(keyframes) == min(len(frames), Sizes().keyframes)
+    reference = released(keyframes, len(frames))
+    check(model, case, keyframes, expected(oracle, case, keyframes, reference))
+
+
+def test_rules_make_a_difference(paper, folder):
+    """The frames do exercise the rules: some are too alike, and the two behaviours disagree."""
+    frames = drawn_frames(11).roll(3, 0)
+    inputs = {"frames": frames, "clip_input_ids": CLIP_IDS, "input_ids": INPUT_IDS}
+    assert 1 < len(paper.embed(**inputs, keyframes=11).keyframes) < 11
+    published = ViLAMP.from_pretrained(folder, device="cpu")
+    assert len(published.embed(**inputs, keyframes=11).keyframes) == 11
+    ours, theirs = (model.embed(**inputs, keyframes=1) for model in (paper, published))
+    assert torch.equal(ours.keyframes, theirs.keyframes)
+    changed = (ours.merged_tokens - theirs.merged_tokens).abs().amax(1) > 1e-2
+    assert changed.all(), "each frame has another reference"
+
+
+def test_frames_before_the_first_keyframe(paper, oracle):
+    """They have no reference: relevance alone weighs their patches."""
+    frames = drawn_frames(11).roll(3, 0)
+    inputs = {"frames": frames, "clip_input_ids": CLIP_IDS, "input_ids": INPUT_IDS}
+    result = paper.embed(**inputs, keyframes=1)
+    first = int(result.keyframes[0])
+    assert first >= 2
+    pixels = siglip_pixels(frames, paper.config.vision_config.image_size)
+    with torch.no_grad():
+        patches = oracle.patches(pixels[:first])
+        wanted = oracle.merged(patches, oracle.question_embed(CLIP_IDS), [None] * first)
+    assert (result.merged_tokens[:first] - wanted).abs().max() <= CLOSE
