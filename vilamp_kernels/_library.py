@@ -20,7 +20,7 @@ SCHEMAS = (
     "select_keyframes(Tensor frames, Tensor scores, SymInt k, float tau, float? min_score,"
     " bool fill, Tensor? lengths, float eps) -> (Tensor, Tensor)",
     # a [m, k], b [k, n] -> [m, n], in full fp32 whatever the process allows its own products
-    "product(Tensor a, Tensor b) -> Tensor",
+    "_product(Tensor a, Tensor b) -> Tensor",
     # mask [..., N] -> [..., N]
     "fill_keyframes(Tensor mask, SymInt k) -> Tensor",
     # indices [B, Q, K] -> [B, Q, n]

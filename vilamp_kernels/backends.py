@@ -34,7 +34,7 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can run here, why (or why not), and the ops that it has."""
+    """Whether a backend can run here, why (or why not), and the public ops that it has."""
 
     available: bool
     reason: str
@@ -61,7 +61,7 @@ def available_backends() -> dict[str, Availability]:
     """All backends by name, each with its availability and the reason for it."""
     found = {}
     for name in NAMES:
-        ops = tuple(sorted(op for op, impls in IMPLS.items() if name in impls))
+        ops = tuple(op for op, impls in IMPLS.items() if name in impls and _is_public(op))
         found[name] = Availability(*_status(name), ops)
     return found
 
@@ -92,6 +92,10 @@ class use_backend:
     def __exit__(self, *_: object) -> None:
         global _forced
         _forced = self._before
+
+
+def _is_public(op: str) -> bool:
+    return not op.startswith("_") and not op.endswith("_backward")
 
 
 def _status(name: str) -> tuple[bool, str]:

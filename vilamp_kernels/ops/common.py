@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .._checks import require, require_tensors
 from .._library import lib
+from ..reference.numerics import acc_dtype
 
 EPS = 1e-8
 """Floor on each norm of a cosine."""
@@ -22,7 +23,7 @@ def scalar(op: str, name: str, value: float | Tensor, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         require(op, isinstance(value, (int, float, torch.SymFloat)), "a number", **{name: value})
         # A fill, not a copy: nothing waits for the device.
-        return torch.full((), value, dtype=torch.float64, device=like.device)
+        return torch.full((), value, dtype=acc_dtype(like), device=like.device)
     require_tensors(op, **{name: value, "patches": like})
     require(
         op,

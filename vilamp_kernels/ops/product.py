@@ -8,10 +8,11 @@ from torch import Tensor
 from .. import backends, reference
 from .._library import lib
 
-backends.register("product", reference=reference.product, cpu=reference.product)
+# A building block of the public ops rather than one of them: torch computes it for all backends.
+backends.register("_product", **dict.fromkeys(backends.NAMES, reference.product))
 
 
-@torch.library.register_fake("vilamp_kernels::product", lib=lib)
+@torch.library.register_fake("vilamp_kernels::_product", lib=lib)
 def _fake(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty((a.shape[0], b.shape[1]))
 
@@ -24,17 +25,17 @@ def _backward(ctx, grad: Tensor):
     a, b = ctx.saved_tensors
     need_a, need_b = ctx.needs_input_grad
     return (
-        torch.ops.vilamp_kernels.product(grad, b.mT) if need_a else None,
-        torch.ops.vilamp_kernels.product(a.mT, grad) if need_b else None,
+        torch.ops.vilamp_kernels._product(grad, b.mT) if need_a else None,
+        torch.ops.vilamp_kernels._product(a.mT, grad) if need_b else None,
     )
 
 
 torch.library.register_autograd(
-    "vilamp_kernels::product", _backward, setup_context=_setup_context, lib=lib
+    "vilamp_kernels::_product", _backward, setup_context=_setup_context, lib=lib
 )
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """`[..., m] x [m, n] -> [..., n]`; fp32 is neither TF32 on a GPU nor bf16 on a CPU."""
-    flat = torch.ops.vilamp_kernels.product(a.reshape(-1, a.shape[-1]), b)
+    flat = torch.ops.vilamp_kernels._product(a.reshape(-1, a.shape[-1]), b)
     return flat.view(*a.shape[:-1], b.shape[1])

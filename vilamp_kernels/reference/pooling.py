@@ -128,11 +128,12 @@ def differential_pool_backward(
     acc = acc_dtype(patches)
     inputs = (patches, queries, references, alpha, lam)
     alpha, lam = alpha.to(acc), lam.to(acc)
-    grads = [torch.zeros_like(t, dtype=acc, memory_format=torch.contiguous_format) for t in inputs]
+    grads = empty_grads(inputs, wanted)
     grad_patches, grad_queries, grad_references, grad_alpha, grad_lam = grads
     for video, frames in pieces(patches, _bytes_per_frame(patches)):
         x = patches[video, frames].to(acc)
         unit_x = Unit.of(x, eps)
+        grad_x = torch.zeros_like(x)
         for question in range(queries.shape[1]):
             query = Unit.of(queries[video, question].to(acc), eps)
             keys = gather_keys(x, references[video], assignment[video, question, frames])
@@ -143,12 +144,9 @@ def differential_pool_backward(
             grad_token = grad_tokens[video, question, frames]
             grad_w = grad_weights[video, question, frames] if grad_weights.numel() else None
             grad_logits = softmax_grads(x, w, grad_token, grad_w)
-            for total, part in zip(
-                (grad_alpha, grad_lam),
-                scalar_grads(grad_logits, logits, cos_key, alpha),
-                strict=True,
-            ):
-                total += part
+            part_alpha, part_lam = scalar_grads(grad_logits, logits, cos_key, alpha)
+            grad_alpha += part_alpha
+            grad_lam += part_lam
 
             grad_query = grad_logits / alpha  # of the cosine with the query
             from_query = cosine_grad(grad_query, cos_query, unit_x, query, eps)
@@ -158,14 +156,12 @@ def differential_pool_backward(
             from_key = cosine_grad(grad_key, cos_key, unit_x, key, eps)
             grad_key = cosine_grad(grad_key, cos_key, key, unit_x, eps)
 
-            grad_patches[video, frames] += (
-                w.unsqueeze(-1) * grad_token.unsqueeze(-2)
-                + from_query
-                + from_key
-                + torch.where(keys.itself.view(-1, 1, 1), grad_key, 0)
-            )
+            grad_x += w.unsqueeze(-1) * grad_token.unsqueeze(-2) + from_query + from_key
+            grad_x += torch.where(keys.itself.view(-1, 1, 1), grad_key, 0)
             grad_queries[video, question] += grad_query.sum((0, 1))
-            add_to_bank(grad_references[video], keys, grad_key)
+            add_to_bank(grad_references, video, keys, grad_key)
+        if wanted[0]:
+            grad_patches[video, frames] = grad_x
     return only_wanted(grads, inputs, wanted)
 
 
@@ -185,11 +181,21 @@ def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
         return (weights.unsqueeze(-2) @ x).squeeze(-2)
 
 
-def add_to_bank(grad_bank: Tensor, keys: Keys, grad_key: Tensor) -> None:
+def empty_grads(inputs: tuple[Tensor, ...], wanted: list[bool]) -> list[Tensor]:
+    """Where the gradients of a pooling op are gathered: inputs are patches, queries, references
+    and others. Those of patches are written once, in their dtype; all others are sums."""
+    patches, _, references = inputs[:3]
+    acc = acc_dtype(patches)
+    grads = [t.new_zeros(t.shape, dtype=acc) for t in (*inputs[1:2], *inputs[3:])]
+    bank = references.new_zeros(references.shape if wanted[2] else 0, dtype=acc)
+    return [patches.new_empty(patches.shape if wanted[0] else 0), grads[0], bank, *grads[1:]]
+
+
+def add_to_bank(grad_banks: Tensor, video: int, keys: Keys, grad_key: Tensor) -> None:
     """Add the gradients of the reference patches to the rows that they came from."""
-    if grad_bank.shape[0] > 0:
+    if grad_banks.numel() > 0:
         from_bank = (keys.present & ~keys.itself).view(-1, 1, 1)
-        grad_bank.index_add_(0, keys.rows, torch.where(from_bank, grad_key, 0))
+        grad_banks[video].index_add_(0, keys.rows, torch.where(from_bank, grad_key, 0))
 
 
 def only_wanted(

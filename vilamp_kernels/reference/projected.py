@@ -14,6 +14,7 @@ from .pooling import (
     add_to_bank,
     check_assignment,
     cosine_with_keys,
+    empty_grads,
     empty_outputs,
     gather_keys,
     only_wanted,
@@ -115,7 +116,7 @@ def projected_differential_pool_backward(
     inputs = (patches, queries, references, *given_maps, alpha, lam)
     maps = Maps(*(t.to(acc) for t in given_maps))
     alpha, lam = alpha.to(acc), lam.to(acc)
-    grads = [torch.zeros_like(t, dtype=acc, memory_format=torch.contiguous_format) for t in inputs]
+    grads = empty_grads(inputs, wanted)
     grad_patches, grad_queries, grad_references = grads[:3]
     grad_maps, (grad_alpha, grad_lam) = Maps(*grads[3:11]), grads[11:]
     with exact_matmul():
@@ -156,14 +157,14 @@ def projected_differential_pool_backward(
                 grad_key = cosine_grad(grad_key, piece.cos_key, piece.key, for_key, eps)
                 _add_weight_grads(grad_maps.w_k, grad_maps.b_k, grad_key, keys.patches)
                 grad_key = grad_key @ maps.w_k  # [n, M, C]
-                add_to_bank(grad_references[video], keys, grad_key)
+                add_to_bank(grad_references, video, keys, grad_key)
                 grad_x += torch.where(keys.itself.view(-1, 1, 1), grad_key, 0)
                 grad_x += w.unsqueeze(-1) * grad_token.unsqueeze(-2)
             _add_weight_grads(grad_maps.w_iq, grad_maps.b_iq, grad_for_query, x)
             _add_weight_grads(grad_maps.w_ik, grad_maps.b_ik, grad_for_key, x)
-            grad_patches[video, frames] = (
-                grad_x + grad_for_query @ maps.w_iq + grad_for_key @ maps.w_ik
-            )
+            if wanted[0]:
+                grad_x += grad_for_query @ maps.w_iq + grad_for_key @ maps.w_ik
+                grad_patches[video, frames] = grad_x
     return only_wanted(grads, inputs, wanted)
 
 
