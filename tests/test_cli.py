@@ -88,7 +88,7 @@ def test_ask_json_is_all_of_stdout(model, video, capsys):
     assert found["video"]["frames"] == 5
     assert found["video"]["path"] == str(video)
     assert found["model"] == {
-        "name": "default",
+        "model": "default",
         "compat": "paper",
         "keyframes": 3,
         "device": "cpu",
@@ -107,7 +107,7 @@ def test_options_reach_the_model(model, video, capsys):
     assert model.loaded_with == {
         "name": "some/folder",
         "compat": "released",
-        "dtype": torch.bfloat16,
+        "dtype": "bfloat16",
         "device": torch.device("cpu"),
     }
     assert model.asked_with == {"do_sample": False, "temperature": 1.0, "seed": 0}
@@ -205,12 +205,16 @@ def test_module_is_the_command():
 
 
 INTERRUPTED = """
-import os, signal, sys, vilamp.model
+import os, signal, sys, time, types
+
 class Model:
     def from_pretrained(name, **options):
         os.kill(os.getpid(), signal.SIGINT)
-        import time; time.sleep(30)
-vilamp.model.ViLAMP = Model
+        time.sleep(30)
+
+# A stand-in for the module too: importing the real one would take most of the time of this test.
+sys.modules["vilamp.model"] = types.ModuleType("vilamp.model")
+sys.modules["vilamp.model"].ViLAMP = Model
 from vilamp.__main__ import main
 main()
 """
@@ -221,22 +225,14 @@ def test_interrupt_is_quiet(video):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_reader_that_goes_away_is_left_in_peace(video):
-    code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import vilamp.model; "
-        "from cli_fakes import FakeModel; vilamp.model.ViLAMP = FakeModel(); "
-        "from vilamp.__main__ import main; main()"
-    )
+def test_reader_that_goes_away_is_left_in_peace():
     read, write = os.pipe()
     os.close(read)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, Path(__file__).parent, "select", video, "bright"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "vilamp", "--help"], stdout=write, stderr=subprocess.PIPE, text=True
     )
     os.close(write)
-    assert "Error" not in process.communicate(timeout=60)[1]
+    assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 1
 
 

@@ -7,6 +7,9 @@ from vilamp.cli.app import run
 
 def main() -> None:
     """Run the command line on sys.argv and exit with its status."""
+    # An answer or a file name may hold letters that the terminal's encoding has not.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -85,7 +85,8 @@ def ask(
         "seed": seed,
     }
     if output:
-        _write_report(output, frames, answer, {**model_as_dict(model, loaded), **used})
+        given = {name: value for name, value in used.items() if value is not None}
+        _write_report(output, frames, answer, {**model_as_dict(model, loaded), **given})
     if json:
         print_json(
             {
@@ -105,7 +106,7 @@ def ask(
             }
         )
     else:
-        print(f"\n\nKeyframes\n{keyframe_lines(answer.selection.keyframes)}")
+        print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
     say_notes(settings, frames)
     if output and not json:
         print(f"report: {output.path}", file=sys.stderr)
@@ -136,4 +137,4 @@ def _write_report(
     from vilamp.report import Exchange, Report, page
 
     html = page(Report.of(frames, [Exchange(answer)], settings))
-    output.write(html.encode("utf-8"))
+    output.write(html.encode("utf-8", "replace"))

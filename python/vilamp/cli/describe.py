@@ -45,7 +45,7 @@ def keyframes_as_dicts(keyframes: Sequence[Keyframe]) -> list[dict[str, object]]
 def model_as_dict(name: str, model: ViLAMP) -> dict[str, object]:
     """Which model ran, by whose rules, where and how precisely."""
     return {
-        "name": name,
+        "model": name,
         "compat": model.config.compat,
         "keyframes": model.config.keyframes,
         "device": str(model.device),
@@ -54,12 +54,11 @@ def model_as_dict(name: str, model: ViLAMP) -> dict[str, object]:
 
 
 def keyframe_lines(keyframes: Sequence[Keyframe], columns: int = 80) -> str:
-    """Times and scores side by side, as many as fit; those that fill the budget carry a +."""
+    """A heading, then times and scores side by side, as many as fit into `columns`."""
     cells = [
         f"{clock(k.time):>7} {k.score:6.3f}{'+' if k.chosen == 'fill' else ' '}" for k in keyframes
     ]
     per_line = max(1, columns // 18)
-    return "\n".join(
-        "  ".join(cells[start : start + per_line]).rstrip()
-        for start in range(0, len(cells), per_line)
-    )
+    filled = " (+ fills the budget)" if any(k.chosen == "fill" for k in keyframes) else ""
+    rows = (cells[start : start + per_line] for start in range(0, len(cells), per_line))
+    return "\n".join([f"Keyframes{filled}", *("  ".join(row).rstrip() for row in rows)])

@@ -43,16 +43,15 @@ def load_model(settings: Settings, bars: ProgressBars) -> ViLAMP:
         InputError: the device is not there.
         CheckpointError: the model folder is not there, or incomplete.
     """
-    import torch
-
+    # First of all: importing PyTorch and transformers takes seconds too.
+    bars("load", 0, None)
     from vilamp.model import ViLAMP
 
-    device = usable_device(settings.device) if settings.device else None
-    bars("load", 0, None)
+    device = None if settings.device is None else usable_device(settings.device)
     model = ViLAMP.from_pretrained(
         settings.model,
         compat=settings.compat,
-        dtype=getattr(torch, settings.dtype) if settings.dtype else None,
+        dtype=settings.dtype,
         device=device,
     )
     bars("load", 1, 1)

@@ -133,12 +133,13 @@ class Settings:
 
 
 def asked(question: str) -> str:
-    """The question without surrounding space.
+    """The question without surrounding space, as text that every encoder takes.
 
     Raises:
         InputError: nothing is left of it.
     """
-    question = question.strip()
+    # Bytes of the command line that are no UTF-8 arrive as lone surrogates.
+    question = question.encode("utf-8", "replace").decode("utf-8").strip()
     if not question:
         raise InputError("the question is empty")
     return question

@@ -32,7 +32,7 @@ def note(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print one JSON object on stdout; NaN and infinity, which JSON has not, become null."""
-    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    json.dump(_finite(value), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
 
 
@@ -60,20 +60,18 @@ class OutputFile:
     def __init__(self, path: Path, option: str) -> None:
         self.path = path
         self.option = option
-        if path.exists() and not path.is_file():
-            raise InputError(f"{option}: {path} is not a regular file")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise InputError(f"{option}: no permission to write {path}")
-        if not path.parent.is_dir():
-            raise InputError(f"{option}: no such folder: {path.parent}")
         try:
+            if path.exists() and not path.is_file():
+                raise InputError(f"{option}: {path} is not a regular file")
+            if path.exists() and not os.access(path, os.W_OK):
+                raise InputError(f"{option}: no permission to write {path}")
+            if not path.parent.is_dir():
+                raise InputError(f"{option}: no such folder: {path.parent}")
             # os.access does not know about read-only file systems, a trial does.
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
         except OSError as error:
-            raise InputError(
-                f"{option}: cannot write in {path.parent}: {error.strerror or error}"
-            ) from error
+            raise InputError(f"{option}: cannot write {path}: {error.strerror or error}") from error
 
     def write(self, content: bytes) -> None:
         """Put the content in place in one step, so that nobody ever sees half a file.

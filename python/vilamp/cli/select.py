@@ -115,7 +115,8 @@ def _write_sheet(output: OutputFile, frames: FrameSource, found: SelectionResult
     from vilamp.report import contact_sheet, images_at, video_facts, video_name
 
     images = images_at(frames, [keyframe.index for keyframe in found.keyframes])
-    subtitle = " · ".join([video_name(frames), *video_facts(frames, len(found.times))])
+    facts = [video_name(frames), *video_facts(frames, len(found.times))]
+    subtitle = " · ".join(facts).replace("×", " x ")
     content = io.BytesIO()
     contact_sheet(found, images, subtitle).save(content, "PNG")
     output.write(content.getvalue())

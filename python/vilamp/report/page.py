@@ -95,7 +95,7 @@ def _keyframes(exchange: Exchange, anchor: str) -> str:
             f'<figure id="{anchor}-{number}"><img src="{source}" width="{width}" '
             f'height="{height}" alt="Keyframe at {clock(keyframe.time)}">'
             f"<figcaption><b>{clock(keyframe.time)}</b>{keyframe.score:.3f}{fill}"
-            f"{_meter(level)}</figcaption></figure>"
+            f"{_meter(level, mark=level == 1)}</figcaption></figure>"
         )
     if not figures:
         return ""
@@ -107,10 +107,10 @@ def _keyframes(exchange: Exchange, anchor: str) -> str:
     )
 
 
-def _meter(level: float) -> str:
-    """A bar from 0 to 1; the fullest stands out."""
-    best = " best" if level == 1 else ""
-    return f'<span class="meter{best}"><i style="width:{max(level, 0.02):.0%}"></i></span>'
+def _meter(level: float, mark: bool = False) -> str:
+    """A bar from 0 to 1, in the colour of keyframes if marked."""
+    kind = "meter best" if mark else "meter"
+    return f'<span class="{kind}"><i style="width:{max(level, 0.02):.0%}"></i></span>'
 
 
 def _merged(exchange: Exchange) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CELL = 320
 """Width of a thumbnail, and the most of its height, in pixels."""
+SYSTEM_FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 SHAPE = 1.6
 """Width over height that the sheet aims at."""
 MARGIN, GAP, CAPTION, HEADER = 40, 20, 58, 104
@@ -38,7 +39,7 @@ def contact_sheet(
     Args:
         selection: names the question and the keyframes.
         images: the picture of each keyframe, `[H, W, 3]` uint8 RGB.
-        subtitle: a remark at the top right, such as the name of the video.
+        subtitle: a remark below the question, such as the name of the video.
     """
     thumbnails = [thumbnail(image, (CELL, CELL)) for image in images]
     columns = max(1, min(len(thumbnails), _columns(thumbnails)))
@@ -84,8 +85,18 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
 def _header(draw: ImageDraw.ImageDraw, width: int, question: str, subtitle: str) -> None:
     room = width - 2 * MARGIN
     for text, size, colour, y in ((question, 28, INK, 28), (subtitle, 16, QUIET, 66)):
-        font = ImageFont.load_default(size)
+        font = _font(size, text)
         draw.text((MARGIN, y), _fit(draw, text, font, room), colour, font)
+
+
+def _font(size: int, text: str) -> ImageFont.FreeTypeFont:
+    """PIL's own font, which has little beyond ASCII, or one of the system for other letters."""
+    for name in () if text.replace("·", "").isascii() else SYSTEM_FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
 
 
 def _caption(draw: ImageDraw.ImageDraw, x: int, y: int, keyframe: Keyframe, level: float) -> None:
