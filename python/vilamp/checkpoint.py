@@ -153,13 +153,16 @@ def load_weights(
         # Tied to the embedding, which is what counts when a file has both.
         stored.pop(_HEAD, None)
     _require_match({key: model.get_parameter(name) for key, name in wanted.items()}, stored)
+    places = _places_of_parameters(model)
     for file in sorted({tensor.file for tensor in stored.values()}):
         try:
             with safe_open(file, framework="pt") as reader:
                 for key in (key for key in wanted if stored[key].file == file):
                     values = reader.get_tensor(key)
                     kind = dtype if values.ndim else torch.float32
-                    _assign(model, wanted[key], values.to(device=device, dtype=kind))
+                    values = nn.Parameter(values.to(device=device, dtype=kind), False)
+                    for module, leaf in places[wanted[key]]:
+                        setattr(module, leaf, values)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file}: {error}") from error
 
@@ -225,6 +228,11 @@ def _listed(problem: str, items: list[str]) -> list[str]:
     return [f"{problem}: " + ", ".join(items[:_KEYS_SHOWN]) + more]
 
 
-def _assign(model: nn.Module, name: str, values: Tensor) -> None:
-    module, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(module), leaf, nn.Parameter(values, requires_grad=False))
+def _places_of_parameters(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
+    """Where each parameter is held: in more than one place if it is tied."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    places: dict[str, list[tuple[nn.Module, str]]] = {name: [] for name in names.values()}
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        module, _, leaf = path.rpartition(".")
+        places[names[parameter]].append((model.get_submodule(module), leaf))
+    return places
