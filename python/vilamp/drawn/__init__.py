@@ -2,7 +2,8 @@
 
 A video is a row of clips of 5 to 10 seconds. Each clip has a place (its background), an anchor (a
 large shape with a white outline), one smaller shape on each side of the anchor, and a digit or
-letter that flashes for one to two seconds beside it. Questions name the anchor and have one-word answers:
+letter that flashes for one to two seconds beside it. Questions name the anchor and have one-word
+answers:
 
 * *overall* questions can be read off any frame of the clip (where is the red star?);
 * *detail* questions need the places inside one frame (what colour is the shape left of it?);

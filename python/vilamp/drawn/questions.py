@@ -4,6 +4,7 @@ Training and testing use different sentences; the words that matter (colours, sh
 and the words that say what is asked for are shared.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +100,7 @@ _TEST = {
 }
 TEMPLATES = {"train": _TRAIN, "test": _TEST}
 
-_SIDE_WORDS = {
+SIDE_WORDS = {
     "left": ("left of", "to the left of", "on the left of"),
     "right": ("right of", "to the right of", "on the right of"),
     "above": ("above", "just above", "directly above"),
@@ -144,7 +145,7 @@ def answers_of(kind: str) -> tuple[str, ...]:
     }[kind]
 
 
-def ask(clip: Clip, kind: str, split: str, rng: np.random.Generator) -> tuple[str, str, int]:
+def ask(clip: Clip, kind: str, split: str, rng: np.random.Generator) -> tuple[str, str]:
     """Word one question about a clip.
 
     Args:
@@ -153,30 +154,44 @@ def ask(clip: Clip, kind: str, split: str, rng: np.random.Generator) -> tuple[st
         split: whose sentences to use, "train" or "test".
         rng: chooses the sentence and, for the detail types, the side.
     Returns:
-        The question, its answer, and the side asked about (0 to 3, or -1).
+        The question and its answer.
     """
-    templates = TEMPLATES[split][kind]
     side = int(rng.integers(4)) if TYPES[kind] == "detail" else -1
-    answer = {
-        "place": PLACES[clip.place],
-        "anchor colour": COLOUR_NAMES[clip.colour],
-        "side colour": COLOUR_NAMES[clip.side_colours[side]],
-        "side shape": SHAPES[clip.side_shapes[side]],
-        "digit": GLYPHS[clip.glyph],
-        "letter": GLYPHS[clip.glyph],
+    answer = answer_of(kind, clip.anchor, clip.side_colours, clip.side_shapes, clip.glyph, side)
+    return word(kind, split, rng, clip.anchor, side), answer
+
+
+def answer_of(
+    kind: str,
+    anchor: Sequence[int],
+    side_colours: Sequence[int],
+    side_shapes: Sequence[int],
+    glyph: int,
+    side: int,
+) -> str:
+    """The true answer, from class numbers: anchor is (place, colour, shape), side 0 to 3 or -1."""
+    if TYPES[kind] == "between":
+        return GLYPHS[glyph]
+    return {
+        "place": PLACES[anchor[0]],
+        "anchor colour": COLOUR_NAMES[anchor[1]],
+        "side colour": COLOUR_NAMES[side_colours[side]],
+        "side shape": SHAPES[side_shapes[side]],
     }[kind]
-    phrases = _SIDE_WORDS[SIDES[side][0]]
+
+
+def word(
+    kind: str, split: str, rng: np.random.Generator, anchor: Sequence[int], side: int = -1
+) -> str:
+    """One sentence of a split: asks `kind` about an anchor (place, colour, shape) and a side."""
+    templates = TEMPLATES[split][kind]
+    phrases = SIDE_WORDS[SIDES[side][0]]
     text = templates[rng.integers(len(templates))].format(
-        colour=COLOUR_NAMES[clip.colour],
-        shape=SHAPES[clip.shape],
-        place=PLACES[clip.place],
+        place=PLACES[anchor[0]],
+        colour=COLOUR_NAMES[anchor[1]],
+        shape=SHAPES[anchor[2]],
         side=phrases[rng.integers(len(phrases))],
     )
-    return tidy(text), answer, side
-
-
-def tidy(text: str) -> str:
-    """Sentence form of a template: no blank before punctuation, a capital first letter."""
     for mark in "?.,:":
         text = text.replace(f" {mark}", mark)
     return text[0].upper() + text[1:]

@@ -13,9 +13,9 @@ SPLITS = ("train", "test")
 SIZE = 128
 
 # Lengths as a share of the frame's side.
-ANCHOR_RADIUS, SIDE_RADIUS, GLYPH_HEIGHT = 0.125, 0.085, 0.23
-_LATTICE, _LATTICE_STEP, _PAN = 9, 0.025, 0.12
-_DISTANCES = (0.235, 0.25, 0.265)
+ANCHOR_RADIUS, SIDE_RADIUS, GLYPH_HEIGHT = 0.15, 0.105, 0.27
+_LATTICE, _LATTICE_STEP, _PAN = 9, 0.018, 0.12
+_DISTANCES = (0.27, 0.285, 0.3)
 _CORNERS = ((-1, -1), (1, -1), (-1, 1), (1, 1))
 # One question in five, and one layout in five, is kept for testing.
 _HELD_OUT = 5
@@ -116,15 +116,15 @@ def _pieces(clip: Clip, time: float) -> list[tuple[str, float, float]]:
     motion = np.random.default_rng(clip.seed).uniform(0, 2 * np.pi, 12)
     distance = _DISTANCES[clip.layout.distance]
     middle = (_LATTICE - 1) / 2
-    x = 0.5 + (clip.layout.column - middle) * _LATTICE_STEP + 0.025 * np.sin(0.5 * time + motion[0])
-    y = 0.5 + (clip.layout.row - middle) * _LATTICE_STEP + 0.025 * np.sin(0.4 * time + motion[1])
+    x = 0.5 + (clip.layout.column - middle) * _LATTICE_STEP + 0.02 * np.sin(0.5 * time + motion[0])
+    y = 0.5 + (clip.layout.row - middle) * _LATTICE_STEP + 0.02 * np.sin(0.4 * time + motion[1])
     pieces = [("anchor", x, y)]
     for i, (word, dx, dy) in enumerate(SIDES):
         wobble = 0.012 * np.sin(0.8 * time + motion[2 + 2 * i : 4 + 2 * i])
         pieces.append((word, x + dx * distance + wobble[0], y + dy * distance + wobble[1]))
     if clip.flashing(time):
         dx, dy = _CORNERS[clip.layout.corner]
-        pieces.append(("flash", x + dx * distance * 0.96, y + dy * distance * 0.96))
+        pieces.append(("flash", x + dx * distance * 0.93, y + dy * distance * 0.93))
     return pieces
 
 

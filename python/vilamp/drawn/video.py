@@ -85,7 +85,7 @@ def _lay_out(row, hidden, seconds, split, rng):
             break
     cases = []
     for clip, kind in hidden:
-        question, answer, _ = ask(clip, kind, split, rng)
+        question, answer = ask(clip, kind, split, rng)
         cases.append(Case(question, answer, kind, at[id(clip)], at[id(clip)] + clip.seconds))
     return [(start, clip) for start, clip in placed if start < seconds], cases
 
