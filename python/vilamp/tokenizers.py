@@ -31,24 +31,21 @@ def language_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         CheckpointError: none of these files, or they contradict each other.
     """
     settings = _optional_json(folder / "tokenizer_config.json")
-    special = {
-        name: _text_of(settings[name])
-        for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-        if settings.get(name) is not None
-    }
     if (folder / "tokenizer.json").is_file():
-        tokenizer = _from_tokenizer_json(folder / "tokenizer.json", special)
+        tokenizer = _from_tokenizer_json(folder / "tokenizer.json")
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        vocabulary, merges = _vocabulary(folder)
-        # Qwen2Tokenizer would add its defaults to the vocabulary; a folder names its own.
-        named = {name: special.get(name) for name in ("eos_token", "pad_token", "unk_token")}
-        tokenizer = Qwen2Tokenizer(vocabulary, merges, bos_token=special.get("bos_token"), **named)
+        # Special tokens left to the class would be numbered in its order, not in the folder's.
+        none = dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"))
+        tokenizer = Qwen2Tokenizer(*_vocabulary(folder), **none)
     else:
         raise CheckpointError(
             f"{folder} has no tokenizer of the language model: wanted tokenizer.json, "
             "or vocab.json and merges.txt"
         )
     _add_tokens(tokenizer, folder, settings)
+    for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        if settings.get(role) is not None:
+            setattr(tokenizer, role, _text_of(settings[role]))
     return tokenizer
 
 
@@ -62,7 +59,7 @@ def clip_tokenizer(folder: Path | None, context: int) -> PreTrainedTokenizerFast
         CheckpointError: a file of the folder is not a tokenizer.
     """
     if folder is not None and (folder / "tokenizer.json").is_file():
-        tokenizer = _from_tokenizer_json(folder / "tokenizer.json", {})
+        tokenizer = _from_tokenizer_json(folder / "tokenizer.json")
     elif folder is not None and all((folder / n).is_file() for n in ("vocab.json", "merges.txt")):
         tokenizer = CLIPTokenizer(*_vocabulary(folder))
     else:
@@ -93,11 +90,9 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
 
 
-def _from_tokenizer_json(path: Path, special: Mapping[str, str]) -> PreTrainedTokenizerFast:
+def _from_tokenizer_json(path: Path) -> PreTrainedTokenizerFast:
     try:
-        return PreTrainedTokenizerFast(
-            tokenizer_file=str(path), clean_up_tokenization_spaces=False, **special
-        )
+        return PreTrainedTokenizerFast(tokenizer_file=str(path), clean_up_tokenization_spaces=False)
     except Exception as error:
         # The Rust library raises a bare Exception for a file it cannot read.
         raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
