@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 DATA = Path(__file__).parent / "data"
 
@@ -35,3 +36,11 @@ def golden_file(golden_dir):
 @pytest.fixture(scope="session")
 def video_dir() -> Path:
     return DATA / "videos"
+
+
+@pytest.fixture
+def uninitialised_is_nan():
+    """`torch.empty` and its like give NaN, so that an element that nobody wrote shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
