@@ -179,6 +179,7 @@ class VideoSession:
         with _timed(timings, "merge", self.model.device):
             visual, illustrations = self._tokens(query, selection, shown)
         with _timed(timings, "answer", self.model.device):
+            self._progress("answer", 0, None)
             embeds = self.model.assemble(prompt.input_ids, visual)
             stream = TextStream(self.model.tokenizer.decode, self.model.stop_ids, on_text)
             ids = self.model.decode(
