@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from video_files import number_of, numbered, write_video
-
 from vilamp.video import open_video
 from vilamp.video.hdr import to_sdr
 from vilamp.video.interlace import remove_combs

@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 from video_files import number_of, numbered, require_encoder, write_video
-
 from vilamp.errors import InputError
 from vilamp.video import open_video
 

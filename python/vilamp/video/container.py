@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
@@ -65,29 +66,58 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         VideoError: not a file, not readable, or not a video format.
     """
     check_local_file(path)
-    options = {
-        "format_whitelist": FORMATS,
-        "protocol_whitelist": "",
-        "max_pixels": str(MAX_PIXELS),
-    }
     try:
         file = path.open("rb")
     except OSError as error:
         raise VideoError(f"{path}: wanted a readable file ({explain(error)})") from error
     with file:
         try:
-            container = av.open(
-                file,
-                options=options,
-                metadata_errors="replace",
-                buffer_size=READ_SIZE,
-                io_open=_refuse,
-            )
+            container = _open(file)
         except DECODER_ERRORS as error:
-            raise VideoError(
-                f"{path}: wanted a video, could not read it as one ({explain(error)})"
-            ) from error
+            container = _open_as_pipe(file)
+            if container is None:
+                raise VideoError(
+                    f"{path}: wanted a video; not one, damaged, or cut off ({explain(error)})"
+                ) from error
         try:
             yield container
         finally:
             container.close()
+
+
+class _Pipe:
+    """A file that can only be read on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name = file.name
+        self.read = file.read
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open(file: BinaryIO | _Pipe) -> av.container.InputContainer:
+    return av.open(
+        file,
+        options={
+            "format_whitelist": FORMATS,
+            "protocol_whitelist": "",
+            "max_pixels": str(MAX_PIXELS),
+        },
+        metadata_errors="replace",
+        buffer_size=READ_SIZE,
+        io_open=_refuse,
+    )
+
+
+def _open_as_pipe(file: BinaryIO) -> av.container.InputContainer | None:
+    """A second try for fragmented recordings cut off inside a fragment's header.
+
+    libav looks through all fragments before it begins, and gives up over the last one; reading
+    straight on it plays those before.
+    """
+    file.seek(0)
+    try:
+        return _open(_Pipe(file))
+    except DECODER_ERRORS:
+        return None

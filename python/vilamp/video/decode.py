@@ -19,13 +19,14 @@ Report = Callable[[float | None, str], None]
 
 
 def configure(stream: VideoStream, careful: bool) -> None:
-    """Chooses the threads of the decoder; call before the first packet.
+    """Sets the limits and threads of the decoder; call before the first packet.
 
     Several frames at a time is fast, but when one is damaged the binding loses those behind it
     at the end of the file and names the wrong place. The careful way decodes one after another.
     """
     context = stream.codec_context
     context.thread_type = "SLICE" if careful else "AUTO"
+    context.options = {"max_pixels": str(MAX_PIXELS)}
     context.thread_count = 1 if careful else min(MAX_THREADS, len(os.sched_getaffinity(0)))
 
 

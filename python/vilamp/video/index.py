@@ -79,6 +79,9 @@ def read_packets(container: av.container.InputContainer, *streams) -> Iterator[a
                     stumbles = 0
                     yield packet
             return
+        except IndexError:
+            # At the end the binding stumbles over streams that appeared after opening.
+            return
         except DECODER_ERRORS as error:
             stumbles += 1
             yield explain(error)
@@ -134,8 +137,10 @@ def build_index(
     ticks = np.unique(np.array(stamps, dtype=np.int64))
     step = _usual_step(ticks, rate, stream.time_base)
     length = last[1] if 0 < last[1] * stream.time_base <= STEP_AHEAD else step
-    # Stamps in decoding order although the decoder reorders: AVI stores nothing else.
-    counted = bool(stream.codec_context.has_b_frames) and not reordered
+    # AVI stores the order of decoding only; where the decoder reorders, that is not when pictures
+    # are shown.
+    is_avi = container.format.name == "avi"
+    counted = is_avi and bool(stream.codec_context.has_b_frames) and not reordered
     return StreamIndex(
         stream.time_base, ticks, int(ticks[-1]) + length, step, lead, counted, truncated
     )
