@@ -75,6 +75,23 @@ PUBLISHED_7B = Sizes(
 VISION_FOLDER = "vendor/siglip-unusual"
 CLIP_FOLDER = "clip-unusual"
 
+INPUT_IDS = torch.tensor([[3, 77, 5, -200, 120, 9, 33]])
+"""A prompt for `Sizes()`."""
+CLIP_IDS = torch.tensor([[0, 5, 9, 33, 61]])
+"""A question for the CLIP of `Sizes()`, with its end mark."""
+
+_SCENES = (0, 0, 1, 1, 2, 2, 3, 0, 4, 4, 1)
+
+
+def drawn_frames(n: int, seed: int = 1) -> torch.Tensor:
+    """uint8 `[n, 60, 80, 3]`: scenes that come back, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    scenes = torch.rand(5, 3, 7, 7, generator=generator)
+    scenes = torch.nn.functional.interpolate(scenes, size=(60, 80), mode="bilinear")
+    noise = 0.08 * torch.randn(n, 3, 60, 80, generator=generator)
+    chosen = scenes[[_SCENES[i % len(_SCENES)] for i in range(n)]]
+    return ((chosen + noise).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
+
 
 def published_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Every key of a published checkpoint of these sizes, with its shape."""

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_files import Sizes, write_checkpoint
+from model_files import CLIP_IDS, INPUT_IDS, Sizes, drawn_frames, write_checkpoint
 from model_oracle import Oracle, preceding, released
 from vilamp.model import ViLAMP
 from vilamp.preprocess import clip_pixels, siglip_pixels
 
 CLOSE = 5e-5
-SCENES = (0, 0, 1, 1, 2, 2, 3, 0, 4, 4, 1)
-INPUT_IDS = torch.tensor([[3, 77, 5, -200, 120, 9, 33]])
-CLIP_IDS = torch.tensor([[0, 5, 9, 33, 61]])
-
-
-def drawn_frames(n: int, seed: int = 1) -> torch.Tensor:
-    """uint8 `[n, 60, 80, 3]`: scenes that come back, with noise."""
-    generator = torch.Generator().manual_seed(seed)
-    scenes = torch.rand(5, 3, 7, 7, generator=generator)
-    scenes = torch.nn.functional.interpolate(scenes, size=(60, 80), mode="bilinear")
-    noise = 0.08 * torch.randn(n, 3, 60, 80, generator=generator)
-    chosen = scenes[[SCENES[i % len(SCENES)] for i in range(n)]]
-    return ((chosen + noise).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 @pytest.fixture(scope="module")

@@ -340,13 +340,7 @@ class ViLAMP(nn.Module):
         Raises:
             InputError: not exactly one -200, or an id outside the vocabulary.
         """
-        places = input_ids == IMAGE_TOKEN_ID
-        if input_ids.ndim != 2 or input_ids.shape[0] != 1 or places.sum() != 1:
-            raise InputError(
-                f"input_ids: wanted [1, L] with one {IMAGE_TOKEN_ID}, "
-                f"got {list(input_ids.shape)} with {int(places.sum())}"
-            )
-        place = int(places[0].nonzero())
+        place = _place_of_video(input_ids)
         embed = self.language_model.model.embed_tokens
         text = torch.cat([input_ids[:, :place], input_ids[:, place + 1 :]], dim=1)
         _require_ids("input_ids", text, embed.num_embeddings)
@@ -423,8 +417,12 @@ class ViLAMP(nn.Module):
             raise InputError(
                 f"clip_input_ids: wanted one question [1, T], got {list(clip_input_ids.shape)}"
             )
+        # A prompt that cannot be assembled is refused before the video is looked at.
+        _place_of_video(input_ids)
         pixels, clip_pixels = _one_source(frames, pixel_values, clip_pixel_values)
         n = len(pixels)
+        if n == 0 or batch < 1:
+            raise InputError(f"embed: wanted frames and a batch of at least 1, got {n} and {batch}")
         batches = [(start, min(start + batch, n)) for start in range(0, n, batch)]
         question = self.embed_question(clip_input_ids, clip_attention_mask)
         embeds = torch.cat([self.embed_frames(clip_pixels[a:b]) for a, b in batches])
@@ -524,6 +522,16 @@ def _pixels(tower: str, frames: Any, size: int, device: torch.device) -> Tensor 
     if frames.shape[1:] != (3, size, size):
         raise InputError(f"{tower} pixels: wanted [n, 3, {size}, {size}], got {list(frames.shape)}")
     return frames.to(device)
+
+
+def _place_of_video(input_ids: Tensor) -> int:
+    places = input_ids == IMAGE_TOKEN_ID
+    if input_ids.ndim != 2 or len(input_ids) != 1 or places.sum() != 1:
+        raise InputError(
+            f"input_ids: wanted [1, L] with one {IMAGE_TOKEN_ID}, "
+            f"got {list(input_ids.shape)} with {int(places.sum())}"
+        )
+    return int(places[0].nonzero())
 
 
 def _require_ids(name: str, ids: Tensor, rows: int) -> None:
