@@ -15,6 +15,10 @@ from ..errors import VideoError
 # 8192 x 8192: above any camera's video; a frame of this size takes 200 MB as RGB.
 MAX_PIXELS = 1 << 26
 
+# What looking at the first pictures may allocate: some more, so that a picture just above the
+# limit is refused by its size rather than as damaged.
+PROBE_PIXELS = 2 * MAX_PIXELS
+
 # Formats that hold their pictures themselves. Playlists and lists of files (hls, dash, concat,
 # image sequences, sdp) are left out: they name other files or hosts.
 FORMATS = (
@@ -102,7 +106,7 @@ def _open(file: BinaryIO | _Pipe) -> av.container.InputContainer:
         options={
             "format_whitelist": FORMATS,
             "protocol_whitelist": "",
-            "max_pixels": str(MAX_PIXELS),
+            "max_pixels": str(PROBE_PIXELS),
         },
         metadata_errors="replace",
         buffer_size=READ_SIZE,
