@@ -30,7 +30,7 @@ STAGES = {
     "bank": Stage((), 2, "bank/test-001.safetensors"),
     "vision": Stage(("bank",), 1, "vision.safetensors"),
     "lookup": Stage(("bank",), 1, "lookup.safetensors"),
-    "selector": Stage(("vision",), 1, "selector.safetensors"),
+    "selector": Stage(("vision",), 2, "selector.safetensors"),
     "patches": Stage(("vision",), 1, "patches.safetensors"),
     "embeds": Stage(("selector",), 1, "embeds.safetensors"),
     "composer": Stage(("patches", "selector"), 1, "composer.safetensors"),

@@ -101,7 +101,8 @@ def _jobs(folder: Path) -> list[tuple[Path, str, int]]:
 
 
 def draw_bank(folder: Path, workers: int = 2) -> None:
-    """Draw every shard that is not there yet."""
+    """Draw every shard that is not there yet, in `<folder>/bank`."""
+    folder = folder / "bank"
     folder.mkdir(parents=True, exist_ok=True)
     jobs = _jobs(folder)
     missing = [job for job in jobs if not job[0].exists()]
@@ -114,7 +115,7 @@ def draw_bank(folder: Path, workers: int = 2) -> None:
 def load_bank(folder: Path, split: str) -> Bank:
     """Read all shards of a split; about 50 KB of memory per clip."""
     parts: dict[str, list[Tensor]] = {}
-    for path, name, _ in _jobs(folder):
+    for path, name, _ in _jobs(folder / "bank"):
         if name == split:
             with safe_open(path, "pt") as shard:
                 for key in shard.keys():  # noqa: SIM118

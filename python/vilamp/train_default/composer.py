@@ -110,7 +110,7 @@ def train_composer(folder: Path) -> None:
     """Train the maps on stored features; writes `composer.safetensors`."""
     torch.manual_seed(4)
     model = Composer()
-    bank, stored = load_bank(folder / "bank", "train"), load_patches(folder)
+    bank, stored = load_bank(folder, "train"), load_patches(folder)
     selector = load_selector(folder)
 
     def loss(step, generator):

@@ -76,7 +76,7 @@ def sample_episode(bank: Bank, frames: int, rng: np.random.Generator) -> Episode
 
 
 def lay_out(frames: int, keyframes: np.ndarray) -> Layout:
-    """Order of the visual tokens: a block of 16 for each keyframe, one token for every other frame."""
+    """Order of the visual tokens: a block of 16 for each keyframe, one for every other frame."""
     counts = np.ones(frames, np.int64)
     counts[keyframes] = KEYFRAME_TOKENS
     frame = np.repeat(np.arange(frames), counts)
@@ -132,8 +132,9 @@ def sample_questions(
     return questions
 
 
-_LOOSE = frozenset(
-    "the of in is do does see seen to on there what which ? . , : big small large that".split()
+_LOOSE = (
+    *("the", "of", "in", "is", "do", "does", "see", "seen", "to", "on", "there", "what", "which"),
+    *("?", ".", ",", ":", "big", "small", "large", "that"),
 )
 
 

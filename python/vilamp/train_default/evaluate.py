@@ -144,7 +144,7 @@ def run(model: ViLAMP, folder: Path, videos: int, seconds: int) -> list[dict]:
 
 
 def table(rows: Iterable[dict]) -> str:
-    """Markdown: accuracy per type and kind under each policy, the majority answer, the hit rates."""
+    """Markdown: accuracy per type and kind under each policy, majority answer, hit rates."""
     rows = list(rows)
     right, hits, truths = defaultdict(list), defaultdict(list), defaultdict(Counter)
     groups = {kind: [kind] for kind in dict.fromkeys(TYPES.values())}

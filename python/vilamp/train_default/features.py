@@ -21,7 +21,7 @@ _AT_ONCE = 64
 
 @dataclass
 class Features:
-    """patches: fp16 [n, 4, 64, H], projected; embeds: fp32 [n, 4, D], the selector's unit vectors."""
+    """patches: fp16 [n, 4, 64, H], projected; embeds: fp32 [n, 4, D], unit vectors."""
 
     patches: Tensor
     embeds: Tensor
@@ -30,7 +30,7 @@ class Features:
 @torch.inference_mode()
 def compute_patches(folder: Path) -> None:
     """Project every patch of the bank; writes `patches.safetensors` (1.6 GB)."""
-    bank, vision = load_bank(folder / "bank", "train"), load_vision(folder)
+    bank, vision = load_bank(folder, "train"), load_vision(folder)
     patches = torch.empty(len(bank), FRAMES, GRID**2, LANGUAGE["hidden_size"], dtype=torch.float16)
     progress = Progress("patches", -(-len(bank) // _AT_ONCE))
     for start in range(0, len(bank), _AT_ONCE):
@@ -43,7 +43,7 @@ def compute_patches(folder: Path) -> None:
 @torch.inference_mode()
 def compute_embeds(folder: Path) -> None:
     """Embed every frame of the bank for selection; writes `embeds.safetensors`."""
-    bank, selector = load_bank(folder / "bank", "train"), load_selector(folder)
+    bank, selector = load_bank(folder, "train"), load_selector(folder)
     embeds = torch.empty(len(bank), FRAMES, CLIP_WIDTH)
     progress = Progress("embeds", -(-len(bank) // _AT_ONCE))
     for start in range(0, len(bank), _AT_ONCE):

@@ -28,7 +28,7 @@ FLASH_ROLE = ROLES.index("flash")
 
 
 def role_codes(bank: Bank, clips: Tensor) -> Tensor:
-    """Token of each role in each clip: place, anchor, role and own colour, shape, glyph. [n, 7, H]."""
+    """Token of each role in each clip: codes of the frame, of the role and its own. [n, 7, H]."""
     anchors, sides = bank.anchors[clips], bank.sides[clips]
     own_colour, own_shape = group_codes("own colour"), group_codes("own shape")
     nothing = torch.zeros(len(clips), 1, own_colour.shape[1])
@@ -40,7 +40,7 @@ def role_codes(bank: Bank, clips: Tensor) -> Tensor:
 
 
 def keyframe_shares(roles: Tensor) -> Tensor:
-    """Share of each role in each of the 4 x 4 cells of a keyframe: uint8 [n, 8, 8] -> [n, 16, 7]."""
+    """Share of each role in each of the 4 x 4 cells: uint8 [n, 8, 8] -> [n, 16, 7]."""
     half = GRID // 2
     one_hot = torch.nn.functional.one_hot(roles.long(), len(ROLES)).float()
     return one_hot.view(-1, half, 2, half, 2, len(ROLES)).mean((2, 4)).flatten(1, 2)
@@ -158,7 +158,7 @@ def train_lookup(folder: Path) -> None:
     """Train the language model on made-up tokens; writes `lookup.safetensors`."""
     torch.manual_seed(2)
     model = Language()
-    bank = load_bank(folder / "bank", "train")
+    bank = load_bank(folder, "train")
     bank.frames = None
     recent: list[float] = []
 

@@ -21,6 +21,7 @@ class Progress:
         each = (now - self._start) / (self.done - self._first)
         left = each * (self.total - self.done)
         print(
-            f"{self.stage}: {self.done}/{self.total}, {now - self._start:.0f} s, {left:.0f} s left {note}",
+            f"{self.stage}: {self.done}/{self.total}, {now - self._start:.0f} s, "
+            f"{left:.0f} s left {note}",
             flush=True,
         )

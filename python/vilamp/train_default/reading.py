@@ -44,7 +44,7 @@ class Towers:
 
 def load_towers(folder: Path, split: str = "train") -> Towers:
     """Read what the earlier stages wrote; the frames of the bank themselves are left out."""
-    bank = load_bank(folder / "bank", split)
+    bank = load_bank(folder, split)
     bank.frames = None
     return Towers(bank, load_features(folder), load_selector(folder), load_composer(folder))
 

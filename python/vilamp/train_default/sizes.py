@@ -32,8 +32,8 @@ LANGUAGE = {
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-6,
-    # Large, so that half of each head's dimensions hardly turn within 11,000 positions: a question finds
-    # its frame by content, however far back it is.
+    # Large, so that half of each head's dimensions hardly turn within 11,000 positions: a question
+    # finds its frame by content, however far back it is.
     "rope_theta": 1e10,
     "max_position_embeddings": 32768,
 }

@@ -12,7 +12,10 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start
 AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
 UNKNOWN, START, END = "<unk>", "<|im_start|>", "<|im_end|>"
 # Common words round the ones that matter, so that fewer words of a free question are unknown.
-_FILLERS = "a an at can could please something does for from how i is it its me please say tell that this to video was you"
+_FILLERS = (
+    "a an at can could please something does for from how i is it its me say tell that this to "
+    "video was you"
+)
 
 
 @cache
@@ -43,7 +46,7 @@ def _tokenizer(tokens: list[str]) -> Tokenizer:
 
 @cache
 def language_tokenizer() -> Tokenizer:
-    """Tokenizer of the language model: ChatML specials, a token for the line break, then the words."""
+    """Tokenizer of the language model: ChatML marks, one token for a line break, the words."""
     tokenizer = _tokenizer([UNKNOWN, START, END, "\n", *words()])
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in (START, END)])
     return tokenizer
@@ -51,9 +54,7 @@ def language_tokenizer() -> Tokenizer:
 
 @cache
 def clip_tokenizer() -> Tokenizer:
-    """Tokenizer of the selector: start and end are added round the text; the end has the largest
-    number.
-    """
+    """Tokenizer of the selector: adds start and end; the end has the largest number."""
     begin, end = "<|startoftext|>", "<|endoftext|>"
     tokenizer = _tokenizer([UNKNOWN, *words(), begin, end])
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in (begin, end)])

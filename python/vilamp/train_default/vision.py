@@ -103,7 +103,7 @@ def _loss(model: Vision, bank: Bank, generator: torch.Generator) -> tuple[Tensor
 
 @torch.no_grad()
 def named_right(model: Vision, bank: Bank, count: int = 1000) -> dict[str, float]:
-    """Share of patches named right in each group, over patches that show something of that group."""
+    """Share of patches named right in each group, over patches that show something of it."""
     clips = torch.arange(count) % len(bank)
     frames = torch.arange(count) % FRAMES
     labels = patch_classes(bank, clips, frames)
@@ -123,7 +123,7 @@ def train_vision(folder: Path) -> None:
     """Train the tower and the projector on the bank; writes `vision.safetensors`."""
     torch.manual_seed(1)
     model = Vision()
-    bank, test = load_bank(folder / "bank", "train"), load_bank(folder / "bank", "test")
+    bank, test = load_bank(folder, "train"), load_bank(folder, "test")
 
     def loss(step, generator):
         value, note = _loss(model, bank, generator)
