@@ -1,0 +1,285 @@
+"""`differential_pool` against a plain fp64 form."""
+
+import oracles
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import vilamp_kernels as vk
+from vilamp_kernels import reference
+from vilamp_kernels.reference import numerics
+from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
+
+pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
+
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp64": torch.float64,
+}
+
+
+def cast(dtype, patches, queries, references, assignment):
+    return patches.to(dtype), queries.to(dtype), references.to(dtype), assignment
+
+
+def check(patches, queries, references, assignment, alpha=0.05, lam=1.0):
+    """One video: tokens and weights within the budget of the plain form."""
+    tensors = (patches, queries, references)
+    tokens, weights = vk.differential_pool(*tensors, assignment, alpha, lam, return_weights=True)
+    acc = torch.float64 if patches.dtype == torch.float64 else torch.float32
+    assert tokens.dtype == patches.dtype
+    assert weights.dtype == acc
+    low = oracles.pool(*(t.to(acc) for t in tensors), assignment, alpha, lam)
+    ref = oracles.pool(*(t.double() for t in tensors), assignment, alpha, lam)
+    assert_within_budget(tokens, low[0].to(tokens.dtype), ref[0])
+    assert_within_budget(weights, low[1], ref[1])
+    assert torch.equal(tokens, vk.differential_pool(*tensors, assignment, alpha, lam))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("questions", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 49, 33), (17, 9, 64), (2, 730, 8)])
+def test_matches_the_oracle(shape, questions, dtype):
+    check(*cast(DTYPES[dtype], *pool_inputs(*shape, questions=questions, bank=3)))
+
+
+@pytest.mark.parametrize("alpha,lam", [(0.01, 1.0), (1.0, 0.0), (0.1, -2.5), (-0.2, 1.0)])
+def test_alpha_and_lam(alpha, lam):
+    inputs = pool_inputs(6, 20, 16, questions=2)
+    check(*inputs, alpha, lam)
+    as_floats = vk.differential_pool(*inputs, alpha, lam)
+    as_tensors = vk.differential_pool(*inputs, torch.tensor(alpha), torch.tensor(lam))
+    assert torch.equal(as_floats, as_tensors)
+
+
+def test_a_patch_bank_may_be_the_video_itself():
+    patches, queries, *_ = pool_inputs(7, 5, 6, questions=2)
+    indices = torch.tensor([[1, 4, -1], [0, 6, -1]])
+    for policy in ("preceding", "nearest", "released"):
+        check(patches, queries, patches, vk.reference_frames(indices, 7, policy))
+    itself = torch.arange(7).expand(2, 7)
+    assert torch.equal(
+        vk.differential_pool(patches, queries, patches, itself),
+        vk.differential_pool(patches, queries, patches[:0], torch.full((2, 7), -2)),
+    )
+
+
+def test_no_reference_no_redundancy_whatever_the_bank_holds():
+    patches, queries, references, _ = pool_inputs(3, 5, 6)
+    none = torch.full((1, 3), -1)
+    references[:] = torch.nan
+    out = vk.differential_pool(patches, queries, references, none)
+    assert torch.equal(out, vk.differential_pool(patches, queries, references[:0], none))
+    assert not out.isnan().any()
+
+
+LAYOUTS = {
+    "frames-strided": lambda t: t.repeat_interleave(2, 0)[::2],
+    "last-stride-2": lambda t: t.repeat_interleave(2, -1)[..., ::2],
+    "transposed": lambda t: t.mT.contiguous().mT,
+    "unaligned": lambda t: torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape),
+    "expanded": lambda t: t[:1].expand(t.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout(layout):
+    change = LAYOUTS[layout]
+    patches, queries, references, assignment = pool_inputs(5, 6, 7, questions=2, bank=3)
+    check(change(patches), queries, references, assignment)
+    check(patches, change(queries), references, assignment)
+    check(patches, queries, change(references), assignment)
+    check(patches, queries, references, change(assignment))
+    check(patches, queries, references, assignment.to(torch.int8))
+
+
+def test_batches_are_independent():
+    videos = [pool_inputs(4, 5, 6, questions=2, seed=s) for s in range(3)]
+    batch = [torch.stack(tensors) for tensors in zip(*videos, strict=True)]
+    tokens, weights = vk.differential_pool(*batch, return_weights=True)
+    for b, video in enumerate(videos):
+        alone = vk.differential_pool(*video, return_weights=True)
+        assert torch.equal(tokens[b], alone[0])
+        assert torch.equal(weights[b], alone[1])
+
+
+@pytest.mark.parametrize("n,m,c,q", [(0, 3, 4, 2), (2, 3, 4, 0), (2, 3, 0, 1), (2, 0, 4, 1)])
+def test_empty(n, m, c, q):
+    patches, queries = torch.ones(n, m, c), torch.ones(q, c)
+    tokens, weights = vk.differential_pool(
+        patches, queries, patches[:0], torch.full((q, n), -1), return_weights=True
+    )
+    assert torch.equal(tokens, torch.zeros(q, n, c))  # a frame without patches gives zero
+    assert weights.shape == (q, n, m)
+
+
+def test_zero_vectors_and_nan():
+    patches, queries, references, assignment = pool_inputs(4, 5, 6, bank=2)
+    assignment[:] = torch.tensor([0, 1, -1, 0])
+    patches[1, 2] = 0
+    references[0, 3] = 0
+    check(patches, queries, references, assignment)
+    uniform = vk.differential_pool(patches, queries * 0, references[:0], assignment * 0 - 1)
+    torch.testing.assert_close(uniform[0], patches.mean(1))
+    patches[2, 0, 0] = torch.nan
+    out = vk.differential_pool(patches, queries, references, assignment)[0]
+    assert out[2].isnan().all()
+    assert not out[[0, 1, 3]].isnan().any()
+
+
+def test_small_alpha_takes_the_best_patch():
+    patches, queries, references, _ = pool_inputs(3, 50, 16)
+    out = vk.differential_pool(patches, queries, references, torch.full((1, 3), -1), 1e-6)[0]
+    best = vk.similarity(patches, queries.expand(3, 1, -1))[:, 0].argmax(-1)
+    torch.testing.assert_close(out, patches[torch.arange(3), best])
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that any operation made, views apart."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            self.bytes = max(self.bytes, out.numel() * out.element_size())
+        return out
+
+
+def test_chunks_bound_the_memory_and_change_nothing(monkeypatch):
+    patches, queries, references, assignment = pool_inputs(200, 8, 16, questions=2, bank=3)
+    inputs = [t[None] for t in (patches.bfloat16(), queries.bfloat16(), references.bfloat16())]
+    options = (assignment[None], torch.tensor(0.1), torch.tensor(1.0), 1e-8, True)
+    whole = reference.differential_pool(*inputs, *options)
+    monkeypatch.setattr(numerics, "CHUNK_BYTES", 7 * 8 * 16 * 4)
+    with Largest() as largest:
+        chunked = reference.differential_pool(*inputs, *options)
+    torch.testing.assert_close(chunked, whole)
+    tokens = 2 * 200 * 16 * 4
+    assert largest.bytes == tokens < inputs[0].numel() * 2
+
+
+def test_nothing_waits_for_the_device():
+    x = torch.empty(1, 9, 4, 8, device="meta")
+    assignment = torch.empty(1, 2, 9, dtype=torch.int64, device="meta")
+    scalar = torch.empty((), device="meta")
+    out, _ = reference.differential_pool(x, x[0, :1, :2], x, assignment, scalar, scalar, 0.0, True)
+    assert out.shape == (1, 2, 9, 8)
+
+
+def bad(**changes):
+    names = ("patches", "queries", "references", "assignment")
+    inputs = dict(zip(names, pool_inputs(4, 3, 5, questions=2, bank=2), strict=True))
+    return inputs | changes
+
+
+BAD = {
+    "query width": bad(queries=torch.ones(2, 4)),
+    "no Q": bad(queries=torch.ones(5)),
+    "bank patches": bad(references=torch.ones(2, 4, 5)),
+    "bank rank": bad(references=torch.ones(3, 5)),
+    "assignment frames": bad(assignment=torch.zeros(2, 3, dtype=torch.int64)),
+    "assignment questions": bad(assignment=torch.zeros(1, 4, dtype=torch.int64)),
+    "assignment dtype": bad(assignment=torch.zeros(2, 4)),
+    "assignment row": bad(assignment=torch.full((2, 4), 2)),
+    "assignment low": bad(assignment=torch.full((2, 4), -3)),
+    "dtype": bad(queries=torch.ones(2, 5, dtype=torch.bfloat16)),
+    "device": bad(references=torch.ones(2, 3, 5, device="meta")),
+    "batch": bad(patches=torch.ones(1, 4, 3, 5)),
+    "alpha": bad(alpha="small"),
+    "alpha shape": bad(alpha=torch.ones(1)),
+    "lam dtype": bad(lam=torch.tensor(1)),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(case):
+    with pytest.raises(ValueError, match=r"^differential_pool: wanted .*; given .*"):
+        vk.differential_pool(**BAD[case])
+
+
+def gradient_inputs():
+    patches, queries, references, assignment = (
+        t[None] for t in pool_inputs(4, 3, 5, questions=2, bank=3, seed=1)
+    )
+    assignment[0] = torch.tensor([[0, -1, -2, 2], [2, 2, -2, -1]])
+    scalars = (torch.tensor(0.3), torch.tensor(0.7))
+    floats = [t.double().requires_grad_() for t in (patches, queries, references, *scalars)]
+    return floats, assignment
+
+
+@pytest.mark.parametrize("return_weights", [False, True])
+def test_gradients(return_weights):
+    floats, assignment = gradient_inputs()
+
+    def pool(patches, queries, references, alpha, lam):
+        return vk.differential_pool(
+            patches, queries, references, assignment, alpha, lam, return_weights=return_weights
+        )
+
+    assert torch.autograd.gradcheck(pool, floats)
+
+
+def test_gradients_when_the_bank_is_the_video():
+    (patches, queries, *_), _ = gradient_inputs()
+    assignment = torch.tensor([[[0, 0, 2, 2], [-1, 1, 1, -2]]])
+    assert torch.autograd.gradcheck(
+        lambda x, q: vk.differential_pool(x, q, x, assignment, 0.3), (patches, queries)
+    )
+
+
+def test_gradients_in_chunks(monkeypatch):
+    floats, assignment = gradient_inputs()
+    out = vk.differential_pool(*floats[:3], assignment, *floats[3:])
+    whole = torch.autograd.grad(out.sin().sum(), floats)
+    monkeypatch.setattr(numerics, "CHUNK_BYTES", 1)
+    out = vk.differential_pool(*floats[:3], assignment, *floats[3:])
+    torch.testing.assert_close(torch.autograd.grad(out.sin().sum(), floats), whole)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_one_gradient_alone(which):
+    floats, assignment = gradient_inputs()
+    out = vk.differential_pool(*floats[:3], assignment, *floats[3:])
+    wanted = torch.autograd.grad(out.sin().sum(), floats)[which]
+    alone = [t.detach().requires_grad_(i == which) for i, t in enumerate(floats)]
+    vk.differential_pool(*alone[:3], assignment, *alone[3:]).sin().sum().backward()
+    torch.testing.assert_close(alone[which].grad, wanted)
+    assert all(t.grad is None for i, t in enumerate(alone) if i != which)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_follows_the_patches(dtype):
+    patches, queries, references, assignment = pool_inputs(4, 30, 64)
+    low = (patches, queries.to(dtype), references)
+    with torch.autocast("cpu", dtype=dtype):
+        out = vk.differential_pool(*low, assignment)
+    assert torch.equal(out, vk.differential_pool(*(t.float() for t in low), assignment))
+    low = (patches.to(dtype), queries, references)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = vk.differential_pool(*low, assignment)
+    assert out.dtype == dtype
+    assert torch.equal(out, vk.differential_pool(*(t.to(dtype) for t in low), assignment))
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("layout", ["dense", "permuted", "empty"])
+def test_opcheck(layout, requires_grad):
+    g = generator(0)
+    n = 0 if layout == "empty" else 4
+    patches, references = torch.randn(2, n, 3, 5, generator=g), torch.randn(2, 2, 3, 5, generator=g)
+    queries = torch.randn(2, 2, 5, generator=g)
+    if layout == "permuted":
+        patches, references = (
+            t.transpose(1, 2).contiguous().transpose(1, 2) for t in (patches, references)
+        )
+    assignment = torch.randint(-2, 2, (2, 2, n), generator=g)
+    floats = [patches, queries, references, torch.tensor(0.1), torch.tensor(1.0)]
+    patches, queries, references, alpha, lam = (t.requires_grad_(requires_grad) for t in floats)
+    for return_weights in (False, True):
+        torch.library.opcheck(
+            torch.ops.vilamp_kernels.differential_pool.default,
+            (patches, queries, references, assignment, alpha, lam, 1e-8, return_weights),
+        )
