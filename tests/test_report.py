@@ -14,6 +14,7 @@ from vilamp.clock import clock
 from vilamp.report import Exchange, Report, contact_sheet, merged_frames, page
 from vilamp.report.choose import preceding
 from vilamp.report.overlay import concentration, overlay
+from vilamp.report.sheet import MARGIN
 from vilamp.report.timeline import COLUMNS, HOVERS
 from vilamp.session import Answer, Illustration, Keyframe, SelectionResult
 from vilamp.video import Frame
@@ -129,6 +130,8 @@ def test_page_needs_nothing_from_outside():
         ) or "src" not in attributes
         assert (attributes.get("href") or "#").startswith("#")
         assert not any(name.startswith("on") for name in attributes)
+    policy = next(meta["content"] for meta in outline.of("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'; img-src data:;")
     assert "url(" not in html
     assert "@import" not in html
     assert "://" not in html
@@ -253,7 +256,7 @@ def test_clock(seconds: float, text: str):
 def test_contact_sheet_places_pictures_in_time_order():
     selection = answered().selection
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
-    images = [np.full((90, 160, 3), colour, dtype=np.uint8) for colour in colours]
+    images = [Image.new("RGB", (160, 90), colour) for colour in colours]
     sheet = np.asarray(contact_sheet(selection, images, "clip.mp4")).astype(int)
     places = [
         np.argwhere((abs(sheet - colour) < 20).all(-1)).mean(0) for colour in np.array(colours)
@@ -264,6 +267,10 @@ def test_contact_sheet_places_pictures_in_time_order():
 
 def test_contact_sheet_takes_any_number_and_shape():
     selection = answered(question="Long " * 200).selection
-    images = [np.zeros(shape, dtype=np.uint8) for shape in ((400, 30, 3), (7, 900, 3), (1, 1, 3))]
-    assert contact_sheet(selection, images).size[0] < 4000
+    images = [Image.new("RGB", size) for size in ((30, 320), (320, 7), (1, 1))]
+    sheet = contact_sheet(selection, images)
+    assert sheet.size[0] < 4000
+    # The question is cut where the margin begins.
+    margin = sheet.crop((sheet.width - MARGIN, 0, sheet.width, sheet.height))
+    assert len(margin.getcolors()) == 1
     assert contact_sheet(SelectionResult("Q?", [], [], []), []).size[0] > 100

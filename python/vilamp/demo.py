@@ -30,7 +30,8 @@ from vilamp.video import open_video
 
 SECONDS = 600
 SEED = 7
-QUESTIONS = 3
+QUESTIONS = ("place", "side colour", "digit")
+"""Types of the questions: one of each kind that `vilamp.drawn` knows."""
 
 
 def demo(folder: Path, seconds: float = SECONDS) -> None:
@@ -60,8 +61,8 @@ def demo(folder: Path, seconds: float = SECONDS) -> None:
 
     console.print(comparison(cases, exchanges))
     output.write(page(Report.of(frames, exchanges, model_as_dict("default", model))).encode())
-    console.print(f"\nHow the answers came about: {output.path}")
-    console.print(f'Ask it something yourself:   vilamp ask {video} "QUESTION"')
+    console.print(f"\nHow the answers came about: {output.path}", soft_wrap=True)
+    console.print(f'Ask it something yourself:  vilamp ask {video} "QUESTION"', soft_wrap=True)
 
 
 def drawn(folder: Path, seconds: float, console: Console) -> tuple[Path, list[Case]]:
@@ -72,7 +73,7 @@ def drawn(folder: Path, seconds: float, console: Console) -> tuple[Path, list[Ca
     """
     video, notes = folder / "video.mp4", folder / "questions.json"
     if not (video.exists() and notes.exists()):
-        console.print(f"Drawing a video of {clock(seconds)} into {video}")
+        console.print(f"Drawing a video of {clock(seconds)} into {video}", soft_wrap=True)
         cases = draw_video(video, seconds=seconds, seed=SEED, split="test", needles=QUESTIONS)
         notes.write_text(json.dumps([asdict(case) for case in cases], indent=2), encoding="utf-8")
     return video, [Case(**case) for case in json.loads(notes.read_text(encoding="utf-8"))]

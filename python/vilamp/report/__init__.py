@@ -8,16 +8,17 @@ and `choose.py` which merged frames are worth a place. `sheet.py` draws the cont
 from vilamp.report.choose import merged_frames
 from vilamp.report.data import Exchange, Report, video_facts, video_name
 from vilamp.report.page import page
-from vilamp.report.pictures import images_at
-from vilamp.report.sheet import contact_sheet
+from vilamp.report.pictures import thumbnails_at
+from vilamp.report.sheet import CELL, contact_sheet
 
 __all__ = [
+    "CELL",
     "Exchange",
     "Report",
     "contact_sheet",
-    "images_at",
     "merged_frames",
     "page",
+    "thumbnails_at",
     "video_facts",
     "video_name",
 ]

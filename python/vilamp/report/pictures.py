@@ -17,23 +17,6 @@ THUMBNAIL = (384, 288)
 JPEG_QUALITY = 78
 
 
-def images_at(frames: Iterable[Frame], indices: Collection[int]) -> list[np.ndarray]:
-    """The pictures of some frames, in time order; reading stops after the last of them.
-
-    Args:
-        frames: in time order.
-        indices: numbers of frames; one that does not come is left out.
-    """
-    wanted = set(indices)
-    found: list[np.ndarray] = []
-    for frame in frames if wanted else ():
-        if frame.index in wanted:
-            found.append(frame.image)
-        if len(found) == len(wanted):
-            break
-    return found
-
-
 def thumbnail(image: np.ndarray, size: tuple[int, int] = THUMBNAIL) -> Image.Image:
     """A small copy that fits into a size, its proportions kept.
 
@@ -44,6 +27,26 @@ def thumbnail(image: np.ndarray, size: tuple[int, int] = THUMBNAIL) -> Image.Ima
     picture = Image.fromarray(image)
     picture.thumbnail(size, Image.Resampling.LANCZOS)
     return picture
+
+
+def thumbnails_at(
+    frames: Iterable[Frame], indices: Collection[int], size: tuple[int, int]
+) -> list[Image.Image]:
+    """Small copies of some frames, in time order; reading stops after the last of them.
+
+    Args:
+        frames: in time order.
+        indices: numbers of frames; one that does not come is left out.
+        size: most (width, height) in pixels.
+    """
+    wanted = set(indices)
+    found: list[Image.Image] = []
+    for frame in frames if wanted else ():
+        if frame.index in wanted:
+            found.append(thumbnail(frame.image, size))
+        if len(found) == len(wanted):
+            break
+    return found
 
 
 def jpeg_uri(image: np.ndarray) -> tuple[str, int, int]:

@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vilamp.clock import clock
-from vilamp.report.pictures import thumbnail
 
 if TYPE_CHECKING:
     from vilamp.session import Keyframe, SelectionResult
@@ -32,17 +30,16 @@ PAPER, INK, QUIET, RULE, CURVE, MARK = (
 
 
 def contact_sheet(
-    selection: SelectionResult, images: Sequence[np.ndarray], subtitle: str = ""
+    selection: SelectionResult, thumbnails: Sequence[Image.Image], subtitle: str = ""
 ) -> Image.Image:
     """Thumbnails in time order, the time and the relevance under each.
 
     Args:
         selection: names the question and the keyframes.
-        images: the picture of each keyframe, `[H, W, 3]` uint8 RGB.
+        thumbnails: the picture of each keyframe, at most `CELL` pixels wide and high.
         subtitle: a remark below the question, such as the name of the video.
     """
-    thumbnails = [thumbnail(image, (CELL, CELL)) for image in images]
-    columns = max(1, min(len(thumbnails), _columns(thumbnails)))
+    columns = _columns(thumbnails)
     rows = math.ceil(len(thumbnails) / columns)
     row = max((picture.height for picture in thumbnails), default=0) + CAPTION
     # A single narrow column would leave no room for the question.
@@ -66,12 +63,12 @@ def contact_sheet(
 
 def _columns(thumbnails: Sequence[Image.Image]) -> int:
     """As many columns as give about the shape of a screen, with few places left empty."""
-    if not thumbnails:
-        return 1
     count = len(thumbnails)
+    if count < 2:
+        return 1
     row = max(picture.height for picture in thumbnails) + CAPTION + GAP
     ideal = math.sqrt(SHAPE * count * row / (CELL + GAP))
-    near = range(max(1, math.floor(ideal) - 1), math.ceil(ideal) + 2)
+    near = range(max(2, math.floor(ideal) - 1), math.ceil(ideal) + 2)
     return min(near, key=lambda columns: -count % columns / columns + abs(columns - ideal) / 4)
 
 
@@ -103,8 +100,8 @@ def _caption(draw: ImageDraw.ImageDraw, x: int, y: int, keyframe: Keyframe, leve
     note = f"{keyframe.score:.3f}" + (" · fill" if keyframe.chosen == "fill" else "")
     draw.text((x, y + 8), clock(keyframe.time), INK, ImageFont.load_default(21))
     draw.text((x + CELL, y + 11), note, QUIET, ImageFont.load_default(17), anchor="ra")
-    draw.rounded_rectangle((x, y + 38, x + CELL, y + 41), 2, RULE)
-    end = x + CELL * max(level if math.isfinite(level) else 0.0, 0.02)
+    draw.rounded_rectangle((x, y + 38, x + CELL - 1, y + 41), 2, RULE)
+    end = x + (CELL - 1) * max(level if math.isfinite(level) else 0.0, 0.02)
     draw.rounded_rectangle((x, y + 38, end, y + 41), 2, MARK if level == 1.0 else CURVE)
 
 
