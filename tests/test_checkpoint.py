@@ -17,7 +17,7 @@ from model_files import (
 )
 from safetensors.torch import load_file, save_file
 from vilamp import checkpoint
-from vilamp.errors import CheckpointError
+from vilamp.errors import CheckpointError, InputError
 from vilamp.model import ViLAMP
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -310,8 +310,14 @@ class TestFolder:
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat17", torch.int64], ids=str)
 def test_wrong_dtype(folder, dtype):
-    with pytest.raises(ValueError, match="wanted a float dtype"):
+    with pytest.raises(InputError, match="wanted a float dtype"):
         load(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_wrong_device(folder, device):
+    with pytest.raises(InputError, match=f"device '{device}': cannot be used here"):
+        ViLAMP.from_pretrained(folder, device=device)
 
 
 def test_unknown_activation(tmp_path):

@@ -340,3 +340,17 @@ def test_a_model_from_its_config(folder, tmp_path):
         )
     assert torch.equal(first, second)
     assert json.loads((copy / "config.json").read_text())["model_type"] == "llava_qwen"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-2), ("bfloat16", 0.5)])
+def test_on_a_gpu(folder, model, frames, dtype, tolerance):
+    """The same answer up to rounding; convolutions of fp32 may run in TF32 there."""
+    on_gpu = ViLAMP.from_pretrained(folder, dtype=dtype, device="cuda")
+    ours, wanted = (m.embed(frames=frames, **PROMPT, keyframes=1) for m in (on_gpu, model))
+    assert ours.inputs_embeds.is_cuda
+    assert ours.keyframes.tolist() == wanted.keyframes.tolist()
+    difference = ours.inputs_embeds.cpu().float() - wanted.inputs_embeds
+    assert difference.square().mean().sqrt() <= tolerance
+    assert on_gpu.decode(ours.inputs_embeds, 3).shape == (1, 3)

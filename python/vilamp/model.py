@@ -97,6 +97,7 @@ class ViLAMP(nn.Module):
             device: the GPU if there is one when None.
         Raises:
             CheckpointError: the folder is incomplete or of another model; says which key or field.
+            InputError: no such dtype or device.
         """
         folder = checkpoint.find_folder(path_or_hub_id)
         config = ViLAMPConfig.from_folder(folder, compat)
@@ -111,7 +112,7 @@ class ViLAMP(nn.Module):
             raise CheckpointError(
                 f"{folder}: config.json describes no model that can be built ({error})"
             ) from error
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = _device_of(device)
         checkpoint.load_weights(model, tensors, _dtype_of(dtype, config), where)
         model._restore_tables(where)
         model.folder = folder
@@ -150,7 +151,7 @@ class ViLAMP(nn.Module):
         """Ids that end an answer: those of the checkpoint, and the prompt's end of turn."""
         ids = set(self.config.stop_token_ids)
         if self.folder is not None and tokenizers.has_language_tokenizer(self.folder):
-            end = self.tokenizer.get_vocab().get(END_OF_TURN)
+            end = self.tokenizer.backend_tokenizer.token_to_id(END_OF_TURN)
             ids.update(i for i in (end, self.tokenizer.eos_token_id) if i is not None)
         return frozenset(ids)
 
@@ -498,6 +499,16 @@ def _dtype_of(asked: torch.dtype | str | None, config: ViLAMPConfig) -> torch.dt
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InputError(f"dtype: wanted a float dtype such as bfloat16, got {asked!r}")
     return dtype
+
+
+def _device_of(asked: torch.device | str | None) -> torch.device:
+    if asked is None:
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=asked).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"device {asked!r}: cannot be used here ({reason})") from error
 
 
 def _one_source(frames: Any, pixels: Any, clip_pixels: Any) -> tuple[Any, Any]:
