@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from . import hdr
 
@@ -19,10 +19,11 @@ KNOWN_MATRICES = {BT709, 4, 5, BT601, 7, BT2020}
 # size where the stream does not tell.
 HD_WIDTH, HD_HEIGHT = 1280, 577
 
-# Full chroma resolution and exact rounding: without them reds of small objects are off by a lot.
-QUALITY = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+# SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT: every pixel gets its own colour, rounded
+# once; the default shares it between neighbours and is off by up to 80 levels at edges.
+QUALITY = 0x2 | 0x40000 | 0x2000
 
-
+# Limited range grey to full range.
 FROM_LIMITED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 
 
@@ -32,14 +33,17 @@ class RGBConverter:
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """A decoded frame as uint8 `[H, W, 3]`, RGB, C-contiguous; alpha is laid over black."""
+    def __call__(self, frame: av.VideoFrame, transfer: int) -> np.ndarray:
+        """A decoded frame as uint8 `[H, W, 3]`, RGB, C-contiguous; alpha is laid over black.
+
+        `transfer` is the AVColorTransferCharacteristic that the decoder states.
+        """
         describe(frame)
         name = frame.format.name
         if name.startswith("gray"):
             return self._gray(frame)
-        if hdr.is_hdr(frame.color_trc):
-            return hdr.to_sdr(self._convert(frame, "rgb48le"), frame.color_trc)
+        if hdr.is_hdr(transfer):
+            return hdr.to_sdr(self._convert(frame, "rgb48le"), transfer)
         if _has_alpha(frame):
             rgba = self._convert(frame, "rgba")
             alpha = rgba[..., 3:].astype(np.uint16)

@@ -15,17 +15,11 @@ from ..errors import VideoError
 # 8192 x 8192: above any camera's video; a frame of this size takes 200 MB as RGB.
 MAX_PIXELS = 1 << 26
 
-# What looking at the first pictures may allocate: some more, so that a picture just above the
-# limit is refused by its size rather than as damaged.
-PROBE_PIXELS = 2 * MAX_PIXELS
-
-# Formats that hold their pictures themselves. Playlists and lists of files (hls, dash, concat,
-# image sequences, sdp) are left out: they name other files or hosts.
+# Formats that hold their pictures themselves, in use for video today or until lately. Playlists
+# and lists of files (hls, dash, concat, image sequences, sdp) name other files or hosts.
 FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,m4v,h264,hevc,vvc,"
-    "av1,obu,ivf,h263,h261,flv,live_flv,asf,asf_o,ogg,mxf,nut,rm,gif,apng,mjpeg,yuv4mpegpipe,dv,"
-    "vc1,vc1test,wtv,dirac,cavsvideo,avs2,avs3,nsv,roq,smk,bink,4xm,film_cpk,swf,r3d,gxf,lxf,mtv,"
-    "nuv,pva,ea,idcin,ipmovie,psxstr,smush,thp,vmd,wc3movie,wsvqa,c93,flic,bethsoftvid,amv"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,av1,obu,"
+    "ivf,h263,flv,asf,ogg,mxf,nut,rm,gif,apng,mjpeg,yuv4mpegpipe,dv,vc1,wtv"
 )
 
 # What libav and its Python binding raise on damaged data.
@@ -63,8 +57,7 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
 
     libav gets an open file, never a name, so names that look like protocols mean nothing; no
     protocol is allowed, only formats that hold their own pictures, and whatever the content asks
-    to open besides is refused. Frames of more than `MAX_PIXELS` pixels are refused by the
-    decoder before it allocates them.
+    to open besides is refused.
 
     Raises:
         VideoError: not a file, not readable, or not a video format.
@@ -103,11 +96,8 @@ class _Pipe:
 def _open(file: BinaryIO | _Pipe) -> av.container.InputContainer:
     return av.open(
         file,
-        options={
-            "format_whitelist": FORMATS,
-            "protocol_whitelist": "",
-            "max_pixels": str(PROBE_PIXELS),
-        },
+        # Not `options`: up to PyAV 16 those crash on formats that reveal their streams late.
+        container_options={"format_whitelist": FORMATS, "protocol_whitelist": ""},
         metadata_errors="replace",
         buffer_size=READ_SIZE,
         io_open=_refuse,

@@ -126,7 +126,7 @@ class VideoFile(FrameSource):
                     if position < first - 1:
                         continue
                     try:
-                        image = self._image(picture, convert)
+                        image = self._image(picture, convert, stream.codec_context.color_trc)
                     except DECODER_ERRORS as error:
                         report(index.seconds(tick), explain(error))
                         if image is None:
@@ -139,9 +139,9 @@ class VideoFile(FrameSource):
             why = f" ({self.skipped[0].reason})" if self.skipped else ""
             raise VideoError(f"{self.path}: wanted pictures, none could be decoded{why}")
 
-    def _image(self, picture: av.VideoFrame, convert: RGBConverter) -> np.ndarray:
+    def _image(self, picture: av.VideoFrame, convert: RGBConverter, transfer: int) -> np.ndarray:
         orientation = orientation_of(picture)
-        image = convert(picture)
+        image = convert(picture, transfer)
         if picture.interlaced_frame:
             image = remove_combs(image)
         return fit(orientation.apply(image), self.info.width, self.info.height)

@@ -21,6 +21,9 @@ DEFAULT_RATE = Fraction(25)
 # A demuxer may stumble over damage and go on after it; stumbling without moving is the end.
 MAX_STUMBLES = 16
 
+# Formats that may store the order of decoding only.
+DECODING_ORDER = {"avi", "asf"}
+
 # Formats whose header states a duration that was written, not guessed.
 TRUSTED_DURATIONS = {"mov", "matroska", "avi", "flv", "asf"}
 
@@ -137,10 +140,9 @@ def build_index(
     ticks = np.unique(np.array(stamps, dtype=np.int64))
     step = _usual_step(ticks, rate, stream.time_base)
     length = last[1] if 0 < last[1] * stream.time_base <= STEP_AHEAD else step
-    # AVI stores the order of decoding only; where the decoder reorders, that is not when pictures
-    # are shown.
-    is_avi = container.format.name == "avi"
-    counted = is_avi and bool(stream.codec_context.has_b_frames) and not reordered
+    # Where the decoder reorders, stamps in the order of decoding are not when pictures are shown.
+    by_decoding = container.format.name in DECODING_ORDER and not reordered
+    counted = by_decoding and bool(stream.codec_context.has_b_frames)
     return StreamIndex(
         stream.time_base, ticks, int(ticks[-1]) + length, step, lead, counted, truncated
     )

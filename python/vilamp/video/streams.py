@@ -44,14 +44,14 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 def _best(container: av.container.InputContainer, path: Path) -> VideoStream:
-    videos = [s for s in container.streams.video if not int(s.disposition) & STILLS]
+    videos = [s for s in container.streams.video if not s.disposition.value & STILLS]
     if not videos:
         held = ", ".join(s.type for s in container.streams) or "nothing"
         raise VideoError(f"{path}: wanted a video stream, the file holds {held}")
     best = container.streams.best("video")
     if best in videos:
         return best
-    return max(videos, key=lambda s: (int(s.disposition) & DEFAULT, s.frames))
+    return max(videos, key=lambda s: (s.disposition.value & DEFAULT, s.frames))
 
 
 def _by_index(container: av.container.InputContainer, path: Path, wanted: int) -> VideoStream:
