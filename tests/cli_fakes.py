@@ -53,9 +53,9 @@ class FakeSession:
         self,
         question: str,
         *,
-        max_new_tokens: int,
-        on_text: Callable[[str], None] | None,
-        illustrate: Callable[[SelectionResult], list[int]] | None,
+        max_new_tokens: int = 64,
+        on_text: Callable[[str], None] | None = None,
+        illustrate: Callable[[SelectionResult], list[int]] | None = None,
         **sampling: object,
     ) -> Answer:
         self.model.asked_with = sampling

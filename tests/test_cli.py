@@ -14,6 +14,7 @@ import vilamp.model
 from cli_fakes import FakeModel
 from PIL import Image
 from vilamp.cli.app import run
+from vilamp.cli.ask import AnswerStream
 from vilamp.cli.loading import DEFAULT_MODEL_NOTE
 from vilamp.drawn import write_video
 
@@ -75,6 +76,15 @@ def test_ask_streams(model, video, monkeypatch):
     model.text = "one two"
     assert run(["ask", str(video), "Which?"]) == 0
     assert pieces[:4] == ["one ", "flush", "two ", "flush"]
+
+
+def test_bars_leave_before_the_answer_comes(capsys):
+    class Bars:
+        def close(self) -> None:
+            print("closed")
+
+    AnswerStream(Bars())("red")
+    assert capsys.readouterr().out == "closed\nred"
 
 
 def test_ask_json_is_all_of_stdout(model, video, capsys):
@@ -226,10 +236,14 @@ def test_interrupt_is_quiet(video):
 
 
 def test_reader_that_goes_away_is_left_in_peace():
+    code = (
+        "import sys; from vilamp.cli.errors import exit_status; "
+        "sys.exit(exit_status(lambda: print('an answer')))"
+    )
     read, write = os.pipe()
     os.close(read)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vilamp", "--help"], stdout=write, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True
     )
     os.close(write)
     assert process.communicate(timeout=60)[1] == ""

@@ -107,7 +107,7 @@ def test_question(question: str, model, refused, video):
         ("--compat", "other"),
         ("--no-such-option", "1"),
     ],
-    ids=" ".join,
+    ids=repr,
 )
 def test_option(option: str, value: str, model, refused, video):
     assert option in refused("ask", video, "Which?", option, value)

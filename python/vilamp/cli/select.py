@@ -112,11 +112,12 @@ def _table(keyframes: Sequence[Keyframe]) -> Table:
 
 
 def _write_sheet(output: OutputFile, frames: FrameSource, found: SelectionResult) -> None:
-    from vilamp.report import contact_sheet, images_at, video_facts, video_name
+    from vilamp.report import CELL, contact_sheet, thumbnails_at, video_facts, video_name
 
-    images = images_at(frames, [keyframe.index for keyframe in found.keyframes])
+    indices = [keyframe.index for keyframe in found.keyframes]
+    pictures = thumbnails_at(frames, indices, (CELL, CELL))
     facts = [video_name(frames), *video_facts(frames, len(found.times))]
     subtitle = " · ".join(facts).replace("×", " x ")
     content = io.BytesIO()
-    contact_sheet(found, images, subtitle).save(content, "PNG")
+    contact_sheet(found, pictures, subtitle).save(content, "PNG")
     output.write(content.getvalue())
