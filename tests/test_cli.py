@@ -110,15 +110,13 @@ def test_ask_json_is_all_of_stdout(model, video, capsys):
 
 
 def test_options_reach_the_model(model, video, capsys):
-    import torch
-
     options = ["--model", "some/folder", "--device", "cpu", "--dtype", "bf16"]
     assert run(["ask", str(video), "Which?", "--compat", "released", "--fps", "2", *options]) == 0
     assert model.loaded_with == {
         "name": "some/folder",
         "compat": "released",
         "dtype": "bfloat16",
-        "device": torch.device("cpu"),
+        "device": "cpu",
     }
     assert model.asked_with == {"do_sample": False, "temperature": 1.0, "seed": 0}
     assert "drawn videos" not in capsys.readouterr().err

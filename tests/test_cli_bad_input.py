@@ -100,7 +100,6 @@ def test_question(question: str, model, refused, video):
         *(("--max-frames", value) for value in ("0", "-1", "all")),
         *(("--max-new-tokens", value) for value in ("0", "long")),
         *(("--dtype", value) for value in ("int8", "float64x", "")),
-        *(("--device", value) for value in ("banana", "cuda:999", "")),
         *(("--temperature", value) for value in ("-1", "nan", "hot")),
         ("--seed", "-1"),
         ("--sampling", "random"),
@@ -112,6 +111,13 @@ def test_question(question: str, model, refused, video):
 def test_option(option: str, value: str, model, refused, video):
     assert option in refused("ask", video, "Which?", option, value)
     assert model.loaded_with == {}
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:999", ""], ids=repr)
+def test_device(device: str, refused, video, golden_dir):
+    model = ["--model", golden_dir / "tiny_checkpoint"]
+    line = refused("ask", video, "Which?", *model, "--device", device)
+    assert f"device {device!r}" in line
 
 
 @pytest.mark.parametrize(("command", "option"), [("ask", "--report"), ("select", "--sheet")])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from vilamp.cli.options import Settings
 from vilamp.cli.output import note
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
-from vilamp.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
-
     from vilamp.model import ViLAMP
     from vilamp.video import FrameSource
 
@@ -47,34 +43,14 @@ def load_model(settings: Settings, bars: ProgressBars) -> ViLAMP:
     bars("load", 0, None)
     from vilamp.model import ViLAMP
 
-    device = None if settings.device is None else usable_device(settings.device)
     model = ViLAMP.from_pretrained(
         settings.model,
         compat=settings.compat,
         dtype=settings.dtype,
-        device=device,
+        device=settings.device,
     )
     bars("load", 1, 1)
     return model
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        InputError: PyTorch does not know it, or this machine does not have it.
-    """
-    import torch
-
-    try:
-        # An unknown name can also warn before it raises; the one line says it all.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            device = torch.device(name)
-            torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device: {name!r} is not usable here ({_first_line(error)})") from error
-    return device
 
 
 def say_notes(settings: Settings, frames: FrameSource) -> None:
@@ -86,7 +62,3 @@ def say_notes(settings: Settings, frames: FrameSource) -> None:
         note(f"{count} broken frame{'s' * (count != 1)} left out, first at {where}: {reason}")
     if settings.model == DEFAULT_MODEL:
         note(DEFAULT_MODEL_NOTE)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")[:160]
