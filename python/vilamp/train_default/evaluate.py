@@ -92,12 +92,14 @@ def visual(model: ViLAMP, clip: Clip, question: Tensor, policy: str) -> tuple[Te
 
 
 @torch.inference_mode()
-def answer_all(model: ViLAMP, clip: Clip, case: Case) -> list[dict]:
+def answer_all(
+    model: ViLAMP, clip: Clip, case: Case, policies: Iterable[str] = POLICIES
+) -> list[dict]:
     """One row per policy for a question about a video."""
     prompt = model.tokenize(case.question)
     question = model.embed_question(prompt.clip_input_ids, prompt.clip_attention_mask)
     rows = []
-    for policy in POLICIES:
+    for policy in policies:
         tokens, chosen = visual(model, clip, question, policy)
         ids = model.decode(model.assemble(prompt.input_ids, tokens), 4)
         answer = model.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
@@ -117,25 +119,43 @@ def answer_all(model: ViLAMP, clip: Clip, case: Case) -> list[dict]:
     return rows
 
 
-def run(model: ViLAMP, folder: Path, videos: int, seconds: int) -> list[dict]:
-    """Answer for `videos` videos, keeping rows in `<folder>/answers.csv`; returns all rows."""
+@dataclass(frozen=True)
+class Plan:
+    """How many videos of how many seconds (= frames), questions in each, and policies."""
+
+    videos: int = 300
+    seconds: int = 300
+    needles: int = 1
+    policies: str = "".join(POLICIES)
+
+    def kinds(self, video: int) -> list[str]:
+        """Types of a video's questions: all types in turn over the whole test."""
+        return [list(TYPES)[(video * self.needles + i) % len(TYPES)] for i in range(self.needles)]
+
+
+def run(model: ViLAMP, folder: Path, plan: Plan) -> list[dict]:
+    """Answer every question of a plan, keeping rows in `<folder>/answers.csv`; returns all rows."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "answers.csv"
     rows = list(csv.DictReader(path.open())) if path.exists() else []
+    whole = plan.needles * len(plan.policies)
     done = Counter(int(row["video"]) for row in rows)
-    rows = [r for r in rows if done[int(r["video"])] == len(POLICIES) and int(r["video"]) < videos]
-    missing = [i for i in range(videos) if done[i] != len(POLICIES)]
-    progress = Progress("evaluate", videos, done=videos - len(missing))
+    rows = [r for r in rows if done[int(r["video"])] == whole and int(r["video"]) < plan.videos]
+    missing = [i for i in range(plan.videos) if done[i] != whole]
+    progress = Progress("evaluate", plan.videos, done=plan.videos - len(missing))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         writer.writerows(rows)
         for i in missing:
             video = folder / f"video-{i:04d}.mp4"
-            kind = list(TYPES)[i % len(TYPES)]
-            [case] = draw_video(video, seconds=seconds, seed=FIRST_SEED + i, needles=[kind])
-            fresh = [{"video": i, **row} for row in answer_all(model, read(model, video), case)]
+            cases = draw_video(
+                video, seconds=plan.seconds, seed=FIRST_SEED + i, needles=plan.kinds(i)
+            )
+            clip = read(model, video)
             video.unlink()
+            answers = [answer_all(model, clip, case, plan.policies) for case in cases]
+            fresh = [{"video": i, **row} for own in answers for row in own]
             writer.writerows(fresh)
             file.flush()
             rows += fresh
@@ -155,14 +175,15 @@ def table(rows: Iterable[dict]) -> str:
         hits[row["policy"]].append(int(row["hit"]))
         if row["policy"] == "a":
             truths[row["type"]][row["truth"]] += 1
-    lines = ["| questions | n | " + " | ".join(f"({p}) {n}" for p, n in POLICIES.items())]
-    lines[0] += " | majority answer |"
-    lines.append("| --- | " + "---: | " * (len(POLICIES) + 2))
+    policies = {policy: name for policy, name in POLICIES.items() if hits[policy]}
+    heads = [f"({policy}) {name}" for policy, name in policies.items()]
+    lines = [f"| questions | n | {' | '.join(heads)} | majority answer |"]
+    lines.append("| --- |" + " ---: |" * (len(policies) + 2))
     order = []
     for kind in groups:
         order += [name for name, own in TYPES.items() if own == kind] + [f"**{kind}**"]
     for group in [*order, "**all**"]:
-        cells = [right[group, policy] for policy in POLICIES]
+        cells = [right[group, policy] for policy in policies]
         if not cells[0]:
             continue
         names = [t for t in TYPES if group in (t, f"**{TYPES[t]}**", "**all**") and truths[t]]
@@ -170,7 +191,7 @@ def table(rows: Iterable[dict]) -> str:
         majority /= sum(truths[t].total() for t in names)
         shares = " | ".join(f"{100 * sum(c) / len(c):.1f}" for c in cells)
         lines.append(f"| {group} | {len(cells[0])} | {shares} | {100 * majority:.1f} |")
-    rates = " | ".join(f"{100 * sum(hits[p]) / len(hits[p]):.1f}" for p in POLICIES)
+    rates = " | ".join(f"{100 * sum(hits[p]) / len(hits[p]):.1f}" for p in policies)
     lines.append(f"| *a keyframe falls into the clip* | {len(hits['a'])} | {rates} | |")
     return "\n".join(lines)
 
@@ -180,13 +201,15 @@ def main() -> None:
         prog="python -m vilamp.train_default.evaluate", description=__doc__
     )
     parser.add_argument("--model", default="default", help="model folder")
-    parser.add_argument("--videos", type=int, default=300)
-    parser.add_argument("--seconds", type=int, default=300, help="length of each video = frames")
+    parser.add_argument("--videos", type=int, default=Plan.videos)
+    parser.add_argument("--seconds", type=int, default=Plan.seconds, help="of each video = frames")
+    parser.add_argument("--needles", type=int, default=Plan.needles, help="questions per video")
+    parser.add_argument("--policies", default=Plan.policies, help="letters of the table's columns")
     parser.add_argument("--folder", type=Path, default=Path("runs/evaluate"))
     options = parser.parse_args()
     model = ViLAMP.from_pretrained(options.model, device="cpu")
-    rows = run(model, options.folder, options.videos, options.seconds)
-    text = table(rows)
+    plan = Plan(options.videos, options.seconds, options.needles, options.policies)
+    text = table(run(model, options.folder, plan))
     (options.folder / "table.md").write_text(text + "\n")
     print(text)
 

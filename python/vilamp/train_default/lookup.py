@@ -21,7 +21,7 @@ from .loop import train
 from .sizes import GRID, KEYFRAMES
 from .tokenizers import language_tokenizer, prompt_ids
 
-STEPS = 3000
+STEPS = 2100
 QUESTIONS = 6
 FAR = 11_000
 FLASH_ROLE = ROLES.index("flash")
@@ -145,9 +145,9 @@ def curriculum(step: int, steps: int) -> tuple[int, int, int]:
     16.
     """
     done = step / steps
-    if done < 0.35:
+    if done < 0.3:
         return 16, 15, 3
-    if done < 0.6:
+    if done < 0.55:
         return 10, 40, 6
     if done < 0.8:
         return 5, 120, 12
@@ -165,7 +165,7 @@ def train_lookup(folder: Path) -> None:
     def loss(step, generator):
         videos, frames, keyframes = curriculum(step, STEPS)
         batch = made_up_batch(bank, videos, frames, keyframes, generator, noise=0.04)
-        value, right = answer_loss(model, batch, grounding=0.2 if step < STEPS * 0.6 else 0.05)
+        value, right = answer_loss(model, batch, grounding=0.2 if step < STEPS * 0.55 else 0.1)
         recent.append(right.float().mean().item())
         del recent[:-50]
         return value, f"frames {frames} right {np.mean(recent):.3f}"

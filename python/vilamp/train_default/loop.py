@@ -25,6 +25,12 @@ def step_generator(stage: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(number % 2**62)
 
 
+def warm_cosine(step: int, steps: int) -> float:
+    """Share of the peak rate: a short warm-up, then half a cosine down to a fiftieth."""
+    rise = min(1.0, (step + 1) / max(1, _WARM_UP * steps))
+    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
 def train(
     stage: str,
     model: nn.Module,
@@ -35,6 +41,7 @@ def train(
     rate: float,
     decay: float = 0.01,
     rates: dict[str, float] | None = None,
+    factor: Callable[[int], float] | None = None,
 ) -> None:
     """Train a module with AdamW until `steps`, going on from the last checkpoint if there is one.
 
@@ -46,6 +53,7 @@ def train(
         steps: number of steps in all.
         rate: peak learning rate; `rates` overrides it for parameters whose name starts with a key.
         decay: weight decay of matrices.
+        factor: share of the peak rate at a step; `warm_cosine` over all steps when None.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / f"{stage}.checkpoint.safetensors"
@@ -60,10 +68,9 @@ def train(
     progress = Progress(stage, steps, done=first)
     saved = time.monotonic()
     for step in range(first, steps):
-        factor = min(1.0, (step + 1) / max(1, _WARM_UP * steps))
-        factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        share = factor(step) if factor else warm_cosine(step, steps)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["peak"] * share
         value, note = loss(step, step_generator(stage, step))
         optimizer.zero_grad(set_to_none=True)
         value.backward()

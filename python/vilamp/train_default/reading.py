@@ -99,44 +99,63 @@ def visual_tokens(
     return tokens, shares
 
 
-def real_batch(
-    towers: Towers, videos: int, frames: int, keyframes: int, questions: int, generator
-) -> Batch:
+@dataclass(frozen=True)
+class Size:
+    """A batch: videos, frames and keyframes of each, questions about each.
+
+    With `crowd` above 1, each merged token that no question is about counts as that many: the
+    softmax of a video so much longer, at the price of this one.
+    """
+
+    videos: int
+    frames: int
+    keyframes: int
+    questions: int
+    crowd: float = 1.0
+
+
+def real_batch(towers: Towers, size: Size, generator: torch.Generator) -> Batch:
     """Videos of the bank's real tokens with questions, padded before the first token."""
     rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
-    episodes = [sample_episode(towers.bank, frames, rng) for _ in range(videos)]
+    episodes = [sample_episode(towers.bank, size.frames, rng) for _ in range(size.videos)]
     firsts = [sample_questions(towers.bank, e, 1, rng)[0] for e in episodes]
     embeds = towers.selector.questions([q.text for q in firsts])
     rows = []
     for episode, first, embed in zip(episodes, firsts, embeds, strict=True):
-        taken = select(towers, episode, embed, keyframes)
+        taken = select(towers, episode, embed, size.keyframes)
         tokens, shares = visual_tokens(towers, episode, embed, taken)
-        layout = lay_out(frames, taken.numpy())
+        layout = lay_out(size.frames, taken.numpy())
         seen = TYPES[first.type] != "detail" or first.clip in set(episode.clip[taken.numpy()])
         asked = [first] * seen
-        asked += sample_questions(towers.bank, episode, questions - seen, rng, taken.numpy())
+        asked += sample_questions(towers.bank, episode, size.questions - seen, rng, taken.numpy())
         rows.append((tokens, spread(len(tokens), layout.cell, rng), asked, layout, shares, episode))
     longest = max(len(row[0]) for row in rows)
-    visual = torch.zeros(videos, longest, rows[0][0].shape[1])
-    positions = torch.zeros(videos, longest, dtype=torch.long)
-    targets = torch.zeros(videos, questions, longest, dtype=torch.bool)
-    crowd = torch.full((videos, longest), float("-inf"))
+    visual = torch.zeros(size.videos, longest, rows[0][0].shape[1])
+    positions = torch.zeros(size.videos, longest, dtype=torch.long)
+    targets = torch.zeros(size.videos, size.questions, longest, dtype=torch.bool)
+    crowd = torch.full((size.videos, longest), float("-inf"))
     for i, (tokens, places, asked, layout, shares, episode) in enumerate(rows):
         own = slice(longest - len(tokens), None)
-        visual[i, own], positions[i, own], crowd[i, own] = tokens, torch.from_numpy(places), 0.0
-        targets[i, :, own] = torch.from_numpy(where_to_look(episode, layout, asked, shares.numpy()))
+        found = where_to_look(episode, layout, asked, shares.numpy())
+        visual[i, own], positions[i, own] = tokens, torch.from_numpy(places)
+        targets[i, :, own] = torch.from_numpy(found)
+        asked_about = np.isin(episode.clip[layout.frame], [q.clip for q in asked])
+        others = (layout.cell < 0) & ~asked_about
+        crowd[i, own] = torch.from_numpy(np.where(others, np.log(size.crowd), 0.0)).float()
     ids, answer_at = encode([row[2] for row in rows])
     return Batch(visual, positions, ids, answer_at, targets, crowd)
 
 
-def curriculum(step: int, steps: int) -> tuple[int, int, int, int]:
-    """Videos, frames, keyframes and questions of a batch at a step."""
+def size_at(step: int, steps: int) -> Size:
+    """The batch of a step: short videos first, then 300 frames, now and then thousands."""
     done = step / steps
     if done < 0.25:
-        return 8, 60, 8, QUESTIONS
-    if step % 10 == 9 and done > 0.5:
-        return 1, (1000, 2000, 3000, 4000)[step // 10 % 4], KEYFRAMES, 24
-    return 4, 300, KEYFRAMES, QUESTIONS
+        return Size(8, 60, 8, QUESTIONS)
+    if done > 0.5 and step % 10 == 9:
+        return Size(1, (1000, 2000, 3000, 4000)[step // 10 % 4], KEYFRAMES, 24)
+    if done > 0.5 and step % 3 == 1:
+        return Size(4, 300, KEYFRAMES, QUESTIONS, crowd=(4.0, 12.0, 36.0)[step // 3 % 3])
+    return Size(4, 300, KEYFRAMES, QUESTIONS)
 
 
 def train_reading(folder: Path) -> None:
@@ -147,8 +166,8 @@ def train_reading(folder: Path) -> None:
     recent: list[float] = []
 
     def loss(step, generator):
-        batch = real_batch(towers, *curriculum(step, STEPS), generator)
-        value, right = answer_loss(model, batch, grounding=0.05)
+        batch = real_batch(towers, size_at(step, STEPS), generator)
+        value, right = answer_loss(model, batch, grounding=0.1)
         recent.append(right.float().mean().item())
         del recent[:-50]
         return value, f"frames {batch.visual.shape[1]} right {np.mean(recent):.3f}"

@@ -5,6 +5,7 @@ anchor and of its own role, colour, shape or glyph. The frame's part is in every
 knows its scene.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from .bank import FRAMES, Bank, load_bank, patch_classes
+from .bank import FLASH, FRAMES, Bank, load_bank, patch_classes
 from .codes import GROUPS, PATCH_GROUPS, group_codes, token_codes
-from .loop import train
+from .loop import train, warm_cosine
 from .sizes import GRID, LANGUAGE, VISION, VISION_LAYERS
 
-STEPS, BATCH = 5000, 32
+STEPS, BATCH = 5500, 32
+# Places, colours and shapes come first; flashes, which are rarer and harder, count for more later.
+FLASHES_FROM = 2901
 
 
 class Vision(nn.Module):
@@ -78,11 +81,13 @@ def blemish(frames: Tensor, generator: torch.Generator) -> Tensor:
     return ((picture - 128) * contrast + 128 + shift + noise).clamp(0, 255)
 
 
-def _loss(model: Vision, bank: Bank, generator: torch.Generator) -> tuple[Tensor, str]:
+def _loss(
+    model: Vision, bank: Bank, generator: torch.Generator, flashes: bool
+) -> tuple[Tensor, str]:
     clips = torch.randint(len(bank), (BATCH,), generator=generator)
-    # Half of the frames have a flash, which is the hardest thing to read.
-    frames = torch.randint(2 * FRAMES - 2, (BATCH,), generator=generator)
-    frames = torch.where(frames >= FRAMES, 1, frames)
+    # Half of the frames have a flash, later three quarters.
+    frames = torch.randint(3 * FRAMES if flashes else 2 * FRAMES - 2, (BATCH,), generator=generator)
+    frames = torch.where(frames >= FRAMES, FLASH, frames)
     labels = patch_classes(bank, clips, frames)
     tokens = model(blemish(bank.frames[clips, frames], generator))
     error = (tokens - token_codes(labels)).square().sum(-1)
@@ -96,8 +101,10 @@ def _loss(model: Vision, bank: Bank, generator: torch.Generator) -> tuple[Tensor
             # The zero code of "nothing" scores between absent (0) and present (1).
             logits = logits + F.pad(logits.new_full((1,), 3.0), (0, logits.shape[-1] - 1))
         share = F.cross_entropy(logits.flatten(0, 1), labels[name].flatten(), reduction="none")
-        share = share.view_as(weight) * (weight if own else 1.0)
-        loss = loss + 0.3 * share.sum() / (weight.sum() if own else weight.numel())
+        scale = weight if own else torch.ones_like(weight)
+        if flashes and name == "own glyph":
+            scale = torch.where(labels[name] > 0, 12.0, 0.5)
+        loss = loss + 0.3 * (share.view_as(scale) * scale).sum() / scale.sum()
     return loss, ""
 
 
@@ -126,13 +133,21 @@ def train_vision(folder: Path) -> None:
     bank, test = load_bank(folder, "train"), load_bank(folder, "test")
 
     def loss(step, generator):
-        value, note = _loss(model, bank, generator)
+        value, note = _loss(model, bank, generator, step >= FLASHES_FROM)
         if step % 250 == 249:
             note = " ".join(f"{k} {v:.3f}" for k, v in named_right(model, test, 400).items())
             print(f"vision step {step + 1}: {note}", flush=True)
         return value, note
 
-    train("vision", model, loss, folder=folder, steps=STEPS, rate=1e-3)
+    train("vision", model, loss, folder=folder, steps=STEPS, rate=1e-3, factor=_factor)
+
+
+def _factor(step: int) -> float:
+    """Share of the peak rate: half a wave, and a second one when the flashes come in."""
+    if step < FLASHES_FROM:
+        return warm_cosine(step, 5000)
+    left = (step - FLASHES_FROM) / (STEPS - FLASHES_FROM)
+    return 0.9 * (0.02 + 0.49 * (1 + math.cos(math.pi * left)))
 
 
 def load_vision(folder: Path) -> Vision:
