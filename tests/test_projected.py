@@ -188,11 +188,11 @@ def test_bad_input_is_named(case):
         vk.projected_differential_pool(**BAD[case])
 
 
-@pytest.mark.parametrize("e", [None, 6])
+@pytest.mark.parametrize("e", [None, 3])
 @pytest.mark.parametrize("biases", [False, True])
 def test_gradients(biases, e):
     patches, queries, references, _, maps = make(
-        4, 3, 5, 4, 3, e=e, biases=biases, dtype=torch.float64
+        4, 2, 3, 2, 2, e=e, biases=biases, dtype=torch.float64
     )
     assignment = torch.tensor([[0, -1, -2, 2], [2, 2, -2, -1]])
     names = [name for name, t in maps._asdict().items() if t is not None]

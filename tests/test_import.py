@@ -1,0 +1,141 @@
+"""What importing the package does, and what it does without its optional parts."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+import vilamp_kernels as vk
+
+
+def run(code, **environment):
+    """Run `code` in a fresh process and give back what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_starts_no_cuda_and_imports_no_triton():
+    run(
+        """
+import sys, torch
+before = set(sys.modules)
+import vilamp_kernels
+new = set(sys.modules) - before
+assert not [name for name in new if "triton" in name and not name.startswith("vilamp")], new
+assert not torch.cuda.is_initialized()
+assert "vilamp_kernels._cpu" not in sys.modules  # loaded at the first call
+assert "vilamp" not in sys.modules and "transformers" not in sys.modules
+"""
+    )
+
+
+def test_without_the_extension_everything_runs_after_one_warning():
+    run(
+        """
+import sys, warnings
+sys.modules["vilamp_kernels._cpu"] = None  # importing it raises ImportError
+import torch, vilamp_kernels as vk
+frames = torch.eye(3)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        assert torch.equal(vk.similarity(frames, frames), frames)
+assert len(caught) == 1, caught
+assert "C++ module cannot be used" in str(caught[0].message)
+cpu = vk.available_backends()["cpu"]
+assert not cpu.available and "_cpu" in cpu.reason, cpu
+try:
+    vk.use_backend("cpu")
+except ValueError as error:
+    assert "not available" in str(error)
+else:
+    raise AssertionError("a missing backend was accepted")
+"""
+    )
+
+
+def test_the_environment_forces_a_backend():
+    code = """
+import logging, torch, vilamp_kernels as vk
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=__import__("sys").stdout)
+for _ in range(2):
+    vk.similarity(torch.eye(3), torch.eye(3))
+"""
+    for name in ("reference", "cpu"):
+        lines = run(code, VILAMP_KERNELS_BACKEND=name).splitlines()
+        assert lines == [f"similarity on cpu: {name} backend (forced)"]
+    failing = """
+import torch, vilamp_kernels as vk
+try:
+    vk.similarity(torch.eye(3), torch.eye(3))
+except ValueError as error:
+    print(error)
+"""
+    out = run(failing, VILAMP_KERNELS_BACKEND="triton")
+    assert out.startswith("VILAMP_KERNELS_BACKEND: backend 'triton' is not available: ")
+    out = run(failing, VILAMP_KERNELS_BACKEND="fast")
+    assert out.startswith("VILAMP_KERNELS_BACKEND: wanted one of reference, cpu, ")
+
+
+def test_public_names():
+    for name in vk.__all__:
+        assert getattr(vk, name).__doc__
+    assert sorted(vk.__all__) == vk.__all__
+    assert vk.__version__ == importlib.metadata.version("vilamp-kernels")
+
+
+def test_available_backends_say_what_they_have_and_why():
+    found = vk.available_backends()
+    assert list(found) == ["reference", "cpu", "triton", "cuda"]
+    assert found["reference"].available
+    assert set(found["reference"].ops) == {
+        "similarity",
+        "select_keyframes",
+        "fill_keyframes",
+        "reference_frames",
+        "differential_pool",
+        "projected_differential_pool",
+    }
+    assert found["cpu"].ops == ("similarity",)
+    for status in found.values():
+        assert status.reason
+        assert status.available or not status.ops
+
+
+def test_use_backend_nests_and_sets():
+    frames = torch.eye(3)
+    with vk.use_backend("reference"):
+        with vk.use_backend("cpu"):
+            vk.similarity(frames, frames)
+            with pytest.raises(ValueError, match="fill_keyframes: backend 'cpu' was forced"):
+                vk.fill_keyframes(frames[0] > 0, 2)
+        vk.fill_keyframes(frames[0] > 0, 2)
+    vk.use_backend("cpu")  # without `with`: from here on
+    try:
+        with pytest.raises(ValueError, match="fill_keyframes: backend 'cpu' was forced"):
+            vk.fill_keyframes(frames[0] > 0, 2)
+    finally:
+        vk.use_backend(None)
+    vk.fill_keyframes(frames[0] > 0, 2)
+    for name in ("triton", "cuda"):
+        with pytest.raises(ValueError, match=f"use_backend: backend '{name}' is not available"):
+            vk.use_backend(name)
+    with pytest.raises(ValueError, match="use_backend: wanted one of"):
+        vk.use_backend("fast")
+
+
+def test_no_warning_when_the_extension_is_there():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vk.similarity(torch.eye(3), torch.eye(3))
