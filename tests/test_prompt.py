@@ -160,9 +160,18 @@ class TestLanguageTokenizer:
         with pytest.raises(CheckpointError, match="has no tokenizer of the language model"):
             language_tokenizer(tmp_path)
 
-    @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json"])
-    def test_broken(self, qwen, name):
-        (qwen / name).write_text('{"a": "b"}')
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("tokenizer.json", '{"a": "b"}'),
+            ("vocab.json", '{"a": "b"}'),
+            ("merges.txt", "u s\nz z"),
+            ("merges.txt", "u s e"),
+        ],
+        ids=["tokenizer", "ids", "unknown-merge", "three-parts"],
+    )
+    def test_broken(self, qwen, name, text):
+        (qwen / name).write_text(text)
         with pytest.raises(CheckpointError, match=r"not a tokenizer|no byte-pair vocabulary"):
             language_tokenizer(qwen)
 

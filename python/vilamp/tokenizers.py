@@ -36,7 +36,7 @@ def language_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         # Special tokens left to the class would be numbered in its order, not in the folder's.
         none = dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"))
-        tokenizer = Qwen2Tokenizer(*_vocabulary(folder), **none)
+        tokenizer = _from_vocabulary(Qwen2Tokenizer, folder, **none)
     else:
         raise CheckpointError(
             f"{folder} has no tokenizer of the language model: wanted tokenizer.json, "
@@ -61,7 +61,7 @@ def clip_tokenizer(folder: Path | None, context: int) -> PreTrainedTokenizerFast
     if folder is not None and (folder / "tokenizer.json").is_file():
         tokenizer = _from_tokenizer_json(folder / "tokenizer.json")
     elif folder is not None and all((folder / n).is_file() for n in ("vocab.json", "merges.txt")):
-        tokenizer = CLIPTokenizer(*_vocabulary(folder))
+        tokenizer = _from_vocabulary(CLIPTokenizer, folder)
     else:
         tokenizer = CLIPTokenizer(*openai_vocabulary())
     tokenizer.model_max_length = context
@@ -98,16 +98,19 @@ def _from_tokenizer_json(path: Path) -> PreTrainedTokenizerFast:
         raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
 
 
-def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _from_vocabulary(kind: type, folder: Path, **options: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer from `vocab.json` and `merges.txt`."""
     vocabulary = read_json(folder / "vocab.json")
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    if lines[0].startswith("#version"):
-        lines = lines[1:]
-    merges = [tuple(line.split()) for line in lines if line.strip()]
-    whole = all(isinstance(number, int) for number in vocabulary.values())
-    if not whole or not all(len(pair) == 2 for pair in merges):
-        raise CheckpointError(f"{folder}: vocab.json and merges.txt are no byte-pair vocabulary")
-    return vocabulary, merges
+    try:
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        if lines[0].startswith("#version"):
+            lines = lines[1:]
+        return kind(vocabulary, [tuple(line.split()) for line in lines if line.strip()], **options)
+    except Exception as error:
+        # The Rust library raises a bare Exception for a rule whose tokens are not there.
+        raise CheckpointError(
+            f"{folder}: vocab.json and merges.txt are no byte-pair vocabulary ({error})"
+        ) from error
 
 
 def _add_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, settings: Mapping) -> None:
