@@ -24,7 +24,9 @@ def flat(pixel_format, values, size=(64, 48), **tags) -> av.VideoFrame:
     for plane, value in zip(frame.planes, values, strict=True):
         plane.update(np.full(plane.buffer_size // dtype().itemsize, value, dtype).tobytes())
     for name, value in tags.items():
-        setattr(frame, name, value)
+        # PyAV 16 and before tag only streams with transfer and primaries.
+        if hasattr(frame, name):
+            setattr(frame, name, value)
     return frame
 
 

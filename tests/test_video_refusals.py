@@ -91,14 +91,14 @@ def write_streams(path, *, sizes=(), sound=True, cover=None):
 def test_sound_without_a_picture_in_a_video_container(tmp_path):
     path = write_streams(tmp_path / "sound.mp4")
     message = refusal(path)
-    assert message.endswith("sound.mp4: wanted a video stream, the file holds audio")
+    assert message.endswith("sound.mp4: wanted a video stream, the file holds 0: audio")
 
 
 def test_cover_art_is_no_video(tmp_path):
     path = write_streams(tmp_path / "song.mp4", cover=(320, 240))
     with av.open(str(path)) as container:
         assert [s.type for s in container.streams] == ["audio", "video"]
-    assert refusal(path).endswith("wanted a video stream, the file holds audio, video")
+    assert refusal(path).endswith("wanted a video stream, the file holds 0: audio, 1: video")
 
 
 def test_cover_art_beside_the_video(tmp_path):

@@ -9,11 +9,14 @@ from av.video.reformatter import VideoReformatter
 from . import hdr
 
 # Values of AVColorSpace and AVColorRange (ITU-T H.273).
-BT709, BT601, BT2020, BT2020_CONSTANT = 1, 6, 9, 10
+BT709, BT470BG, BT601, BT2020, BT2020_CONSTANT = 1, 5, 6, 9, 10
 LIMITED, FULL = 1, 2
 
-# The matrices that the scaler knows: BT.709, FCC, BT.470BG, BT.601, SMPTE 240M, BT.2020.
-KNOWN_MATRICES = {BT709, 4, 5, BT601, 7, BT2020}
+# The matrices that the scaler knows: BT.709, FCC, BT.601, SMPTE 240M, BT.2020.
+KNOWN_MATRICES = {BT709, 4, BT601, 7, BT2020}
+
+# Other names of these matrices; constant luminance is near enough.
+SAME_MATRIX = {BT470BG: BT601, BT2020_CONSTANT: BT2020}
 
 # A matrix is a property of the standard definition or high definition world; players guess by
 # size where the stream does not tell.
@@ -52,7 +55,13 @@ class RGBConverter:
 
     def _convert(self, frame: av.VideoFrame, layout: str) -> np.ndarray:
         converted = self._scaler.reformat(
-            frame, format=layout, interpolation=QUALITY, dst_color_range=FULL
+            frame,
+            format=layout,
+            interpolation=QUALITY,
+            src_color_range=frame.color_range,
+            dst_color_range=FULL,
+            # RGB has none. Up to PyAV 16 matrix and range count only if this one differs.
+            dst_colorspace=BT470BG,
         )
         return np.ascontiguousarray(converted.to_ndarray())
 
@@ -68,10 +77,11 @@ class RGBConverter:
 def describe(frame: av.VideoFrame) -> None:
     """Fills in the matrix and range that the stream leaves open or misstates, in place."""
     name = frame.format.name
-    if not frame.format.is_rgb and frame.colorspace not in KNOWN_MATRICES:
+    if not frame.format.is_rgb:
+        matrix = SAME_MATRIX.get(frame.colorspace, frame.colorspace)
         high = frame.width >= HD_WIDTH or frame.height >= HD_HEIGHT
         guess = BT709 if high else BT601
-        frame.colorspace = BT2020 if frame.colorspace == BT2020_CONSTANT else guess
+        frame.colorspace = matrix if matrix in KNOWN_MATRICES else guess
     if frame.color_range not in (LIMITED, FULL) and not name.startswith("gray"):
         frame.color_range = FULL if name.startswith("yuvj") else LIMITED
 

@@ -46,8 +46,7 @@ def check_size(width: int, height: int, path: Path) -> None:
 def _best(container: av.container.InputContainer, path: Path) -> VideoStream:
     videos = [s for s in container.streams.video if not s.disposition.value & STILLS]
     if not videos:
-        held = ", ".join(s.type for s in container.streams) or "nothing"
-        raise VideoError(f"{path}: wanted a video stream, the file holds {held}")
+        raise VideoError(f"{path}: wanted a video stream, the file holds {_contents(container)}")
     best = container.streams.best("video")
     if best in videos:
         return best
@@ -58,5 +57,13 @@ def _by_index(container: av.container.InputContainer, path: Path, wanted: int) -
     for stream in container.streams.video:
         if stream.index == wanted:
             return stream
-    held = ", ".join(f"{s.index}: {s.type}" for s in container.streams) or "nothing"
-    raise VideoError(f"{path}: wanted video stream {wanted}, the file holds {held}")
+    raise VideoError(f"{path}: wanted video stream {wanted}, the file holds {_contents(container)}")
+
+
+def _contents(container: av.container.InputContainer) -> str:
+    # By kind, since asking a stream of unknown kind for its type crashes PyAV 16 and before.
+    kinds = ("video", "audio", "subtitles", "data", "attachments")
+    held = [
+        (stream.index, kind) for kind in kinds for stream in getattr(container.streams, kind, ())
+    ]
+    return ", ".join(f"{index}: {kind}" for index, kind in sorted(held)) or "nothing known"
