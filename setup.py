@@ -38,7 +38,7 @@ class NinjaBuild(build_ext):
     """Compile and link each extension by a `build.ninja` written next to its objects."""
 
     def build_extension(self, ext):
-        folder = Path(self.build_temp).resolve()
+        folder = (Path(self.build_temp) / ext.name).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,9 @@ class NinjaBuild(build_ext):
 
 def find_compiler():
     """The C++ compiler: $CXX, or the first of the usual names."""
-    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+    if named := os.environ.get("CXX"):
+        return named
+    for name in ("c++", "g++", "clang++"):
         if path := shutil.which(name):
             return path
     raise CompileError("no C++ compiler found (install g++ or clang++, or set CXX)")

@@ -1,4 +1,8 @@
-"""The ops against what the published implementation computed."""
+"""The ops against what the published implementation computed.
+
+`tests/data/golden` holds a choice of the recorded cases: the fill whole; selections of 1 to 33, 200
+and (of a video) 500 frames with all special cases; merges of 3 frames, their inputs cut to those.
+"""
 
 import json
 

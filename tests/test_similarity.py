@@ -101,6 +101,16 @@ def test_nan_stays_in_its_row(backend):
     assert not out[..., [0, 1, 2, 4]].isnan().any()
 
 
+def test_a_norm_that_overflows_scores_zero_and_infinity_is_nan(backend):
+    frames, queries = make(1, 3, 1, 4)
+    frames[0, 0] = 1e20
+    frames[0, 1, 2] = torch.inf
+    out = vk.similarity(frames, queries)[0, 0]
+    assert out[0] == 0
+    assert out[1].isnan()
+    assert out[2].isfinite()
+
+
 def test_every_half_precision_number_is_read_exactly():
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     for dtype in (torch.float16, torch.bfloat16):

@@ -8,23 +8,13 @@ from torch import Tensor
 from .. import backends, reference
 from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
 from .._library import lib
-from ..reference.numerics import acc_dtype
+from ..reference.pooling import empty_outputs
 from .common import EPS, first_order_only, scalar
 
 OP = "differential_pool"
 
 backends.register("differential_pool", reference=reference.differential_pool)
 backends.register("differential_pool_backward", reference=reference.differential_pool_backward)
-
-
-def fake_outputs(patches: Tensor, questions: int, return_weights: bool) -> tuple[Tensor, Tensor]:
-    """Tokens and weights without values, for the fakes of both pooling ops."""
-    b, n, m, c = patches.shape
-    acc = acc_dtype(patches)
-    return (
-        patches.new_empty((b, questions, n, c), dtype=acc),
-        patches.new_empty((b, questions, n, m if return_weights else 0), dtype=acc),
-    )
 
 
 def fake_grads(inputs: tuple[Tensor, ...], wanted: list[bool]) -> tuple[Tensor, ...]:
@@ -36,7 +26,7 @@ def fake_grads(inputs: tuple[Tensor, ...], wanted: list[bool]) -> tuple[Tensor, 
 
 @torch.library.register_fake("vilamp_kernels::differential_pool", lib=lib)
 def _fake(patches, queries, references, assignment, alpha, lam, eps, return_weights):
-    return fake_outputs(patches, queries.shape[1], return_weights)
+    return empty_outputs(patches, queries.shape[1], return_weights)
 
 
 @torch.library.register_fake("vilamp_kernels::differential_pool_backward", lib=lib)

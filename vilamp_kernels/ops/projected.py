@@ -18,8 +18,9 @@ from .._checks import (
 )
 from .._library import lib
 from ..reference.numerics import acc_dtype
+from ..reference.pooling import empty_outputs
 from .common import EPS, first_order_only, scalar
-from .pooling import fake_grads, fake_outputs, require_pool_shapes
+from .pooling import fake_grads, require_pool_shapes
 from .product import product
 
 OP = "projected_differential_pool"
@@ -53,7 +54,7 @@ class Projection(NamedTuple):
 
 @torch.library.register_fake("vilamp_kernels::projected_differential_pool", lib=lib)
 def _fake(patches, queries, references, assignment, *rest):
-    return fake_outputs(patches, queries.shape[1], rest[-1])
+    return empty_outputs(patches, queries.shape[1], rest[-1])
 
 
 @torch.library.register_fake("vilamp_kernels::projected_differential_pool_backward", lib=lib)
