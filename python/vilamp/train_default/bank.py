@@ -7,7 +7,7 @@ Four frames of each clip are kept, as a viewer at one frame a second would meet 
 
 import io
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import av
@@ -19,7 +19,6 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from ..drawn import clip_frame, patch_labels, sample_clip, write_video
-from ..drawn.palette import DIGITS
 from .progress import Progress
 from .sizes import GRID, IMAGE, SEED
 
@@ -47,9 +46,9 @@ class Bank:
     def __len__(self) -> int:
         return len(self.glyphs)
 
-    def is_digit(self) -> Tensor:
-        """Which clips flash a digit (the others flash a letter), bool [n]."""
-        return self.glyphs < len(DIGITS)
+    def first(self, count: int) -> "Bank":
+        """The first clips alone."""
+        return Bank(*(getattr(self, field.name)[:count] for field in fields(self)))
 
 
 def _shard(job: tuple[Path, str, int]) -> None:

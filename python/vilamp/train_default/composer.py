@@ -19,12 +19,12 @@ from ..drawn.scene import ROLES
 from .bank import FLASH, Bank, load_bank
 from .codes import group_codes
 from .episodes import roughen
-from .features import load_patches
+from .features import CLIPS, load_patches
 from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, CLIP_WIDTH, LANGUAGE
 
-STEPS, BATCH = 600, 128
+STEPS, BATCH = 450, 96
 _SOFT, _HARD_FROM = 0.1, 0.6
 FLASH_ROLE = ROLES.index("flash")
 
@@ -110,7 +110,7 @@ def train_composer(folder: Path) -> None:
     """Train the maps on stored features; writes `composer.safetensors`."""
     torch.manual_seed(4)
     model = Composer()
-    bank, stored = load_bank(folder, "train"), load_patches(folder)
+    bank, stored = load_bank(folder, "train").first(CLIPS), load_patches(folder)
     selector = load_selector(folder)
 
     def loss(step, generator):

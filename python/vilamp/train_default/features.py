@@ -1,4 +1,4 @@
-"""What the trained towers make of every frame of the bank, stored once and read by the later
+"""What the trained towers make of 10,000 clips of the bank, stored once and read by the later
 stages.
 """
 
@@ -16,6 +16,8 @@ from .selector import load_selector
 from .sizes import CLIP_WIDTH, GRID, LANGUAGE
 from .vision import load_vision
 
+# Enough for the later stages, which look at no picture.
+CLIPS = 10_000
 _AT_ONCE = 64
 
 
@@ -29,8 +31,8 @@ class Features:
 
 @torch.inference_mode()
 def compute_patches(folder: Path) -> None:
-    """Project every patch of the bank; writes `patches.safetensors` (1.6 GB)."""
-    bank, vision = load_bank(folder, "train"), load_vision(folder)
+    """Project every patch of the bank; writes `patches.safetensors` (0.7 GB)."""
+    bank, vision = load_bank(folder, "train").first(CLIPS), load_vision(folder)
     patches = torch.empty(len(bank), FRAMES, GRID**2, LANGUAGE["hidden_size"], dtype=torch.float16)
     progress = Progress("patches", -(-len(bank) // _AT_ONCE))
     for start in range(0, len(bank), _AT_ONCE):
@@ -43,7 +45,7 @@ def compute_patches(folder: Path) -> None:
 @torch.inference_mode()
 def compute_embeds(folder: Path) -> None:
     """Embed every frame of the bank for selection; writes `embeds.safetensors`."""
-    bank, selector = load_bank(folder, "train"), load_selector(folder)
+    bank, selector = load_bank(folder, "train").first(CLIPS), load_selector(folder)
     embeds = torch.empty(len(bank), FRAMES, CLIP_WIDTH)
     progress = Progress("embeds", -(-len(bank) // _AT_ONCE))
     for start in range(0, len(bank), _AT_ONCE):

@@ -159,7 +159,6 @@ def train_lookup(folder: Path) -> None:
     torch.manual_seed(2)
     model = Language()
     bank = load_bank(folder, "train")
-    bank.frames = None
     recent: list[float] = []
 
     def loss(step, generator):

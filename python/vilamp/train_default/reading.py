@@ -21,14 +21,14 @@ from ..drawn.scene import ROLES
 from .bank import FRAMES, Bank, load_bank
 from .composer import Composer, load_composer
 from .episodes import Episode, lay_out, sample_episode, sample_questions
-from .features import Features, load_features
+from .features import CLIPS, Features, load_features
 from .language import Batch, Language, answer_loss
 from .lookup import QUESTIONS, encode, keyframe_shares, spread, where_to_look
 from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, GRID, KEYFRAMES, TAU
 
-STEPS = 1500
+STEPS = 1100
 _CHUNK = 512
 
 
@@ -42,10 +42,9 @@ class Towers:
     composer: Composer
 
 
-def load_towers(folder: Path, split: str = "train") -> Towers:
-    """Read what the earlier stages wrote; the frames of the bank themselves are left out."""
-    bank = load_bank(folder, split)
-    bank.frames = None
+def load_towers(folder: Path) -> Towers:
+    """Read what the earlier stages wrote."""
+    bank = load_bank(folder, "train").first(CLIPS)
     return Towers(bank, load_features(folder), load_selector(folder), load_composer(folder))
 
 

@@ -5,7 +5,9 @@ anchor and of its own role, colour, shape or glyph. The frame's part is in every
 knows its scene.
 """
 
+import itertools
 import math
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,14 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from ..drawn.palette import GLYPHS
+from ..drawn.shapes import glyph_masks
 from .bank import FLASH, FRAMES, Bank, load_bank, patch_classes
 from .codes import GROUPS, PATCH_GROUPS, group_codes, token_codes
 from .loop import train, warm_cosine
-from .sizes import GRID, LANGUAGE, VISION, VISION_LAYERS
+from .sizes import GRID, IMAGE, LANGUAGE, PATCH, VISION, VISION_LAYERS
 
-STEPS, BATCH = 5500, 32
-# Places, colours and shapes come first; flashes, which are rarer and harder, count for more later.
-FLASHES_FROM = 2901
+STEPS, BATCH = 6800, 32
+# Places, colours and shapes come first. Flashes, rarer and harder, count for more later; and
+# because one flash in a frame is too few to learn twenty glyphs from, more are pasted in at last.
+FLASHES_FROM, PASTED_FROM = 2901, 4144
+# Waves of the learning rate, (first step, end): a new one begins when something harder comes in.
+WAVES = ((0, 5000), (FLASHES_FROM, 5500), (PASTED_FROM, STEPS))
 
 
 class Vision(nn.Module):
@@ -81,19 +88,77 @@ def blemish(frames: Tensor, generator: torch.Generator) -> Tensor:
     return ((picture - 128) * contrast + 128 + shift + noise).clamp(0, 255)
 
 
-def _loss(
-    model: Vision, bank: Bank, generator: torch.Generator, flashes: bool
-) -> tuple[Tensor, str]:
+@cache
+def glyph_stamps() -> Tensor:
+    """Every glyph at the towers' size: fp32 [20, 4 half-pixel shifts, core or grown, h, w]."""
+    stamps = []
+    for glyph in GLYPHS:
+        masks = torch.stack([torch.from_numpy(m) for m in glyph_masks(glyph, 35, 2)])
+        height, width = masks.shape[1:]
+        even = F.pad(masks, (0, 2 - width % 2, 0, 2 - height % 2))
+        shifted = [even.roll((dy, dx), (1, 2)) for dy in (0, 1) for dx in (0, 1)]
+        stamps.append(torch.stack([F.avg_pool2d(m, 2) for m in shifted]))
+    return torch.stack(stamps)
+
+
+def paste_glyphs(
+    frames: Tensor, labels: dict[str, Tensor], generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stamp up to six glyphs over frames fp32 [n, 3, 64, 64]; labels [n, 64] follow."""
+    frames, labels = frames.clone(), {name: value.clone() for name, value in labels.items()}
+    stamps = glyph_stamps()
+    height, width = stamps.shape[-2:]
+    n = len(frames)
+    numbers = torch.randint(len(GLYPHS), (n, 2, 3), generator=generator).tolist()
+    shifts = torch.randint(4, (n, 2, 3), generator=generator).tolist()
+    place = torch.rand(n, 2, 3, 2, generator=generator).tolist()
+    keep = (torch.rand(n, 2, 3, generator=generator) < 0.7).tolist()
+    for i, row, column in itertools.product(range(n), range(2), range(3)):
+        if not keep[i][row][column]:
+            continue
+        glyph = numbers[i][row][column]
+        core, grown = stamps[glyph, shifts[i][row][column]]
+        top = 32 * row + int(place[i][row][column][0] * (33 - height))
+        left = 21 * column + int(place[i][row][column][1] * (22 - width))
+        part = frames[i, :, top : top + height, left : left + width]
+        part *= 1 - grown
+        part += (255 - part) * core
+        cover = torch.zeros(1, IMAGE, IMAGE)
+        cover[0, top : top + height, left : left + width] = grown
+        covered = F.avg_pool2d(cover, PATCH).flatten() >= 1 / 6
+        for name, value in (
+            ("role", 6),
+            ("own colour", 0),
+            ("own shape", 0),
+            ("own glyph", glyph + 1),
+        ):
+            labels[name][i, covered] = value
+    return frames, labels
+
+
+def _loss(model: Vision, bank: Bank, generator: torch.Generator, step: int) -> tuple[Tensor, str]:
+    flashes = step >= FLASHES_FROM
     clips = torch.randint(len(bank), (BATCH,), generator=generator)
     # Half of the frames have a flash, later three quarters.
     frames = torch.randint(3 * FRAMES if flashes else 2 * FRAMES - 2, (BATCH,), generator=generator)
     frames = torch.where(frames >= FRAMES, FLASH, frames)
     labels = patch_classes(bank, clips, frames)
-    tokens = model(blemish(bank.frames[clips, frames], generator))
+    pictures = bank.frames[clips, frames]
+    # Anchors may be hidden in frames with pasted glyphs: those teach what is in a patch, no more.
+    intact = torch.ones(BATCH, 1)
+    if step >= PASTED_FROM:
+        half = BATCH // 2
+        pasted, changed = paste_glyphs(
+            pictures[:half].float(), {k: v[:half] for k, v in labels.items()}, generator
+        )
+        pictures = torch.cat([pasted, pictures[half:].float()])
+        labels = {k: torch.cat([changed[k], v[half:]]) for k, v in labels.items()}
+        intact[:half] = 0.0
+    tokens = model(blemish(pictures, generator))
     error = (tokens - token_codes(labels)).square().sum(-1)
     # Patches that show something are one in four and carry all the detail.
     weight = torch.where(labels["role"] > 0, 3.0, 1.0)
-    loss = (error * weight).sum() / weight.sum()
+    loss = (error * weight * intact).sum() / (weight * intact).sum()
     for name in GROUPS:
         logits = 6 * tokens @ group_codes(name).T
         own = name in PATCH_GROUPS
@@ -101,7 +166,7 @@ def _loss(
             # The zero code of "nothing" scores between absent (0) and present (1).
             logits = logits + F.pad(logits.new_full((1,), 3.0), (0, logits.shape[-1] - 1))
         share = F.cross_entropy(logits.flatten(0, 1), labels[name].flatten(), reduction="none")
-        scale = weight if own else torch.ones_like(weight)
+        scale = weight if own else intact.expand_as(weight)
         if flashes and name == "own glyph":
             scale = torch.where(labels[name] > 0, 12.0, 0.5)
         loss = loss + 0.3 * (share.view_as(scale) * scale).sum() / scale.sum()
@@ -133,7 +198,7 @@ def train_vision(folder: Path) -> None:
     bank, test = load_bank(folder, "train"), load_bank(folder, "test")
 
     def loss(step, generator):
-        value, note = _loss(model, bank, generator, step >= FLASHES_FROM)
+        value, note = _loss(model, bank, generator, step)
         if step % 250 == 249:
             note = " ".join(f"{k} {v:.3f}" for k, v in named_right(model, test, 400).items())
             print(f"vision step {step + 1}: {note}", flush=True)
@@ -143,11 +208,11 @@ def train_vision(folder: Path) -> None:
 
 
 def _factor(step: int) -> float:
-    """Share of the peak rate: half a wave, and a second one when the flashes come in."""
+    """Share of the peak rate at a step, see `WAVES`."""
     if step < FLASHES_FROM:
-        return warm_cosine(step, 5000)
-    left = (step - FLASHES_FROM) / (STEPS - FLASHES_FROM)
-    return 0.9 * (0.02 + 0.49 * (1 + math.cos(math.pi * left)))
+        return warm_cosine(step, WAVES[0][1])
+    start, end = next(wave for wave in reversed(WAVES) if step >= wave[0])
+    return 0.9 * (0.02 + 0.49 * (1 + math.cos(math.pi * (step - start) / (end - start))))
 
 
 def load_vision(folder: Path) -> Vision:
