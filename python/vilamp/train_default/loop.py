@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -42,6 +42,7 @@ def train(
     decay: float = 0.01,
     rates: dict[str, float] | None = None,
     factor: Callable[[int], float] | None = None,
+    muon: str | None = None,
 ) -> None:
     """Train a module with AdamW until `steps`, going on from the last checkpoint if there is one.
 
@@ -54,31 +55,39 @@ def train(
         rate: peak learning rate; `rates` overrides it for parameters whose name starts with a key.
         decay: weight decay of matrices.
         factor: share of the peak rate at a step; `warm_cosine` over all steps when None.
+        muon: matrices whose name contains this are trained with Muon instead, at the same rate.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / f"{stage}.checkpoint.safetensors"
-    groups = []
+    groups: dict[bool, list[dict]] = {False: [], True: []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             own = next((r for key, r in (rates or {}).items() if name.startswith(key)), rate)
             weight = decay if parameter.ndim > 1 else 0.0
-            groups.append({"params": [parameter], "lr": own, "peak": own, "weight_decay": weight})
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-8)
-    first = _restore(checkpoint, model, optimizer)
+            group = {"params": [parameter], "lr": own, "peak": own, "weight_decay": weight}
+            by_muon = muon is not None and muon in name and parameter.ndim == 2
+            groups[by_muon].append(group)
+    optimizers = [torch.optim.AdamW(groups[False], betas=(0.9, 0.98), eps=1e-8)]
+    if groups[True]:
+        # Its updates are scaled to those of AdamW, so one rate serves both.
+        optimizers.append(torch.optim.Muon(groups[True], adjust_lr_fn="match_rms_adamw"))
+    every_group = [group for optimizer in optimizers for group in optimizer.param_groups]
+    first = _restore(checkpoint, model, optimizers)
     progress = Progress(stage, steps, done=first)
     saved = time.monotonic()
     for step in range(first, steps):
         share = factor(step) if factor else warm_cosine(step, steps)
-        for group in optimizer.param_groups:
+        for group in every_group:
             group["lr"] = group["peak"] * share
         value, note = loss(step, step_generator(stage, step))
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         progress.step(f"loss {value.item():.3f} {note}")
         if time.monotonic() - saved > _EVERY:
-            _keep(checkpoint, model, optimizer, step + 1)
+            _keep(checkpoint, model, optimizers, step + 1)
             saved = time.monotonic()
     save(folder / f"{stage}.safetensors", model.state_dict())
     checkpoint.unlink(missing_ok=True)
@@ -91,25 +100,34 @@ def save(path: Path, tensors: dict[str, Tensor]) -> None:
     part.replace(path)
 
 
-def _keep(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+Optimizers = list[torch.optim.Optimizer]
+
+
+def _states(optimizers: Optimizers) -> Iterator[tuple[str, torch.optim.Optimizer, nn.Parameter]]:
+    """Prefix of the stored state, optimizer and parameter of each group (of one parameter each)."""
+    for o, optimizer in enumerate(optimizers):
+        for i, group in enumerate(optimizer.param_groups):
+            yield f"optimizer.{o}.{i}.", optimizer, group["params"][0]
+
+
+def _keep(path: Path, model: nn.Module, optimizers: Optimizers, step: int) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for i, group in enumerate(optimizer.param_groups):
-        for key, tensor in optimizer.state[group["params"][0]].items():
-            tensors[f"optimizer.{i}.{key}"] = tensor
+    for prefix, optimizer, parameter in _states(optimizers):
+        for key, tensor in optimizer.state[parameter].items():
+            tensors[prefix + key] = tensor
     tensors["step"] = torch.tensor(step)
     save(path, tensors)
 
 
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _restore(path: Path, model: nn.Module, optimizers: Optimizers) -> int:
     if not path.exists():
         return 0
     tensors = load_file(path)
     model.load_state_dict(
         {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     )
-    for i, group in enumerate(optimizer.param_groups):
-        prefix = f"optimizer.{i}."
-        optimizer.state[group["params"][0]] = {
+    for prefix, optimizer, parameter in _states(optimizers):
+        optimizer.state[parameter] = {
             name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)
         }
     return int(tensors["step"])

@@ -164,7 +164,7 @@ def train_selector(folder: Path) -> None:
     """Train the selector on the bank; writes `selector.safetensors`."""
     torch.manual_seed(3)
     model = Selector()
-    start_from(model, load_vision(folder))
+    start_from(model, load_vision(folder, "vision"))
     bank = load_bank(folder, "train")
     train(
         "selector",

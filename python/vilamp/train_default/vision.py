@@ -23,7 +23,7 @@ from .codes import GROUPS, PATCH_GROUPS, group_codes, token_codes
 from .loop import train, warm_cosine
 from .sizes import GRID, IMAGE, LANGUAGE, PATCH, VISION, VISION_LAYERS
 
-STEPS, BATCH = 6800, 32
+STEPS, SHARPEN_STEPS, BATCH = 6800, 4200, 32
 # Places, colours and shapes come first. Flashes, rarer and harder, count for more later; and
 # because one flash in a frame is too few to learn twenty glyphs from, more are pasted in at last.
 FLASHES_FROM, PASTED_FROM = 2901, 4144
@@ -215,8 +215,25 @@ def _factor(step: int) -> float:
     return 0.9 * (0.02 + 0.49 * (1 + math.cos(math.pi * (step - start) / (end - start))))
 
 
-def load_vision(folder: Path) -> Vision:
-    """The trained tower and projector, frozen."""
+def sharpen_vision(folder: Path) -> None:
+    """Go on with Muon, which is faster on what is left: shapes and glyphs; writes `sharp`."""
+    model = load_vision(folder, "vision").requires_grad_(True).train()
+    bank, test = load_bank(folder, "train"), load_bank(folder, "test")
+
+    def loss(step, generator):
+        value, note = _loss(model, bank, generator, STEPS)
+        if step % 250 == 249:
+            note = " ".join(f"{k} {v:.3f}" for k, v in named_right(model, test, 400).items())
+            print(f"sharp step {step + 1}: {note}", flush=True)
+        return value, note
+
+    train(
+        "sharp", model, loss, folder=folder, steps=SHARPEN_STEPS, rate=1.5e-3, muon="encoder.layers"
+    )
+
+
+def load_vision(folder: Path, stage: str = "sharp") -> Vision:
+    """The tower and projector after a stage, frozen."""
     model = Vision()
-    model.load_state_dict(load_file(folder / "vision.safetensors"))
+    model.load_state_dict(load_file(folder / f"{stage}.safetensors"))
     return model.requires_grad_(False).eval()
