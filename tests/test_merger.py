@@ -72,6 +72,17 @@ def test_bf16_and_tensor_options():
     torch.testing.assert_close(out, wanted)
 
 
+def test_weights_come_with_the_tokens_when_asked_for():
+    patches, queries = video()
+    references = vk.reference_frames(KEYFRAMES, N)
+    for maps in MAPS.values():
+        merger = vk.StreamingMerger(queries, references, projection=maps)
+        wanted = one_shot(patches, queries, references, maps, return_weights=True)
+        parts = [merger.push(patches[i : i + 10], i, return_weights=True) for i in (0, 10, 20)]
+        for out, expected in zip(zip(*parts, strict=True), wanted, strict=True):
+            torch.testing.assert_close(torch.cat(out, 1), expected)
+
+
 def test_a_batch_may_be_overwritten_after_the_push():
     patches, queries = video()
     references = vk.reference_frames(KEYFRAMES, N)

@@ -141,17 +141,6 @@ def test_chunks_change_nothing(monkeypatch):
     torch.testing.assert_close(pool(*inputs, return_weights=True), whole)
 
 
-def test_process_wide_low_precision_is_not_used():
-    inputs = make(6, 20, 64, 32, 64, e=48)
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    try:
-        out = pool(*inputs)
-    finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
-    assert torch.equal(out, pool(*inputs))
-
-
 def bad(**changes):
     patches, queries, references, assignment, maps = make(4, 3, 5, 6, 7)
     inputs = {

@@ -251,7 +251,8 @@ def test_opcheck(requires_grad):
     lengths = torch.tensor([9, 4])
     for args in ((None, False, None), (0.0, True, lengths)):
         torch.library.opcheck(ops.select_keyframes.default, (frames, scores, 4, 0.85, *args, 1e-8))
-    torch.library.opcheck(ops.fill_keyframes.default, (scores.detach() > 1, 4))
+    for mask in (scores.detach() > 1, scores.detach()[..., :0] > 1):
+        torch.library.opcheck(ops.fill_keyframes.default, (mask, 4))
     indices = torch.tensor([[[1, 3, -1]]])
     for policy in ("preceding", "nearest", "released"):
         torch.library.opcheck(ops.reference_frames.default, (indices, 6, policy))

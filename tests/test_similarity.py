@@ -142,16 +142,17 @@ def test_same_bits_for_any_number_of_threads():
     assert torch.equal(outs[0], outs[2])
 
 
-def test_process_wide_low_precision_is_not_used():
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_precision_that_the_process_chose_is_neither_used_nor_changed(precision):
     frames, queries = make(1, 64, 4, 256)
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
     try:
         with vk.use_backend("reference"):
             check(frames, queries)
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        assert torch.get_float32_matmul_precision() == precision
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -49,24 +50,38 @@ def chunks(frames: int, bytes_per_frame: int) -> Iterator[slice]:
         yield slice(start, min(start + step, frames))
 
 
+_exact_lock = threading.Lock()
+_exact_users = 0
+_chosen_precision: list[str] = []
+
+
 @contextmanager
 def exact_matmul() -> Iterator[None]:
-    """fp32 products in fp32: neither TF32 on a GPU nor bf16 on a CPU, whatever the process chose.
+    """fp32 products are fp32: neither TF32 on a GPU nor bf16 on a CPU, whatever the process chose.
 
-    A cosine that is off by 1e-3 becomes a weight that is off by 1e-1 at alpha = 0.01.
+    A context, or a decorator as `@exact_matmul()`.
+    A cosine that is off by 1e-3 becomes a weight that is off by 1e-1 at alpha = 0.01. The setting
+    belongs to the process: the first thread to enter saves it, the last to leave restores it.
     """
+    global _exact_users, _chosen_precision
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
+    with _exact_lock:
+        if _exact_users == 0:
+            _chosen_precision = [backend.fp32_precision for backend in backends]
+            for backend in backends:
+                backend.fp32_precision = "ieee"
+        _exact_users += 1
     try:
         yield
     finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+        with _exact_lock:
+            _exact_users -= 1
+            if _exact_users == 0:
+                for backend, precision in zip(backends, _chosen_precision, strict=True):
+                    backend.fp32_precision = precision
 
 
+@exact_matmul()
 def product(a: Tensor, b: Tensor) -> Tensor:
     """`[m, k] x [k, n] -> [m, n]` without TF32 or bf16 inside."""
-    with exact_matmul():
-        return a @ b
+    return a @ b

@@ -82,6 +82,7 @@ def pieces(patches: Tensor, bytes_per_frame: int) -> Iterator[tuple[int, slice]]
             yield video, frames
 
 
+@exact_matmul()
 def differential_pool(
     patches: Tensor,
     queries: Tensor,
@@ -112,6 +113,7 @@ def differential_pool(
     return tokens, weights
 
 
+@exact_matmul()
 def differential_pool_backward(
     grad_tokens: Tensor,
     grad_weights: Tensor,
@@ -177,8 +179,7 @@ def empty_outputs(patches: Tensor, questions: int, return_weights: bool) -> tupl
 
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
     """`sum over m of weights[n, m] x[n, m]`."""
-    with exact_matmul():
-        return (weights.unsqueeze(-2) @ x).squeeze(-2)
+    return (weights.unsqueeze(-2) @ x).squeeze(-2)
 
 
 def empty_grads(inputs: tuple[Tensor, ...], wanted: list[bool]) -> list[Tensor]:

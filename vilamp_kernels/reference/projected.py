@@ -50,6 +50,7 @@ class Piece(NamedTuple):
     cos_key: Tensor  # [n, M], 0 where there is no reference
 
 
+@exact_matmul()
 def projected_differential_pool(
     patches: Tensor,
     queries: Tensor,
@@ -74,22 +75,22 @@ def projected_differential_pool(
     maps = Maps(*(t.to(acc) for t in (w_iq, b_iq, w_ik, b_ik, w_q, b_q, w_k, b_k)))
     alpha, lam = alpha.to(acc), lam.to(acc)
     tokens, weights = empty_outputs(patches, queries.shape[1], return_weights)
-    with exact_matmul():
-        for video, frames in pieces(patches, _bytes_per_frame(patches, maps)):
-            x = patches[video, frames].to(acc)
-            for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
-            for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
-            for question in range(queries.shape[1]):
-                query = queries[video, question].to(acc)
-                keys = gather_keys(x, references[video], assignment[video, question, frames])
-                piece = _piece(for_query, for_key, query, keys, maps, eps)
-                _, w = softmax_of(piece.cos_query, piece.cos_key, alpha, lam)
-                tokens[video, question, frames] = weighted_sum(w, x)
-                if return_weights:
-                    weights[video, question, frames] = w
+    for video, frames in pieces(patches, _bytes_per_frame(patches, maps)):
+        x = patches[video, frames].to(acc)
+        for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
+        for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
+        for question in range(queries.shape[1]):
+            query = queries[video, question].to(acc)
+            keys = gather_keys(x, references[video], assignment[video, question, frames])
+            piece = _piece(for_query, for_key, query, keys, maps, eps)
+            _, w = softmax_of(piece.cos_query, piece.cos_key, alpha, lam)
+            tokens[video, question, frames] = weighted_sum(w, x)
+            if return_weights:
+                weights[video, question, frames] = w
     return tokens, weights
 
 
+@exact_matmul()
 def projected_differential_pool_backward(
     grad_tokens: Tensor,
     grad_weights: Tensor,
@@ -119,52 +120,49 @@ def projected_differential_pool_backward(
     grads = empty_grads(inputs, wanted)
     grad_patches, grad_queries, grad_references = grads[:3]
     grad_maps, (grad_alpha, grad_lam) = Maps(*grads[3:11]), grads[11:]
-    with exact_matmul():
-        for video, frames in pieces(patches, _bytes_per_frame(patches, maps)):
-            x = patches[video, frames].to(acc)
-            for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
-            for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
-            grad_x = torch.zeros_like(x)
-            grad_for_query, grad_for_key = (
-                torch.zeros_like(for_query.rows),
-                torch.zeros_like(for_key.rows),
-            )
-            for question in range(queries.shape[1]):
-                query = queries[video, question].to(acc)
-                keys = gather_keys(x, references[video], assignment[video, question, frames])
-                piece = _piece(for_query, for_key, query, keys, maps, eps)
-                logits, w = softmax_of(piece.cos_query, piece.cos_key, alpha, lam)
+    for video, frames in pieces(patches, _bytes_per_frame(patches, maps)):
+        x = patches[video, frames].to(acc)
+        for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
+        for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
+        grad_x = torch.zeros_like(x)
+        grad_for_query, grad_for_key = (
+            torch.zeros_like(for_query.rows),
+            torch.zeros_like(for_key.rows),
+        )
+        for question in range(queries.shape[1]):
+            query = queries[video, question].to(acc)
+            keys = gather_keys(x, references[video], assignment[video, question, frames])
+            piece = _piece(for_query, for_key, query, keys, maps, eps)
+            logits, w = softmax_of(piece.cos_query, piece.cos_key, alpha, lam)
 
-                grad_token = grad_tokens[video, question, frames]
-                grad_w = grad_weights[video, question, frames] if grad_weights.numel() else None
-                grad_logits = softmax_grads(x, w, grad_token, grad_w)
-                part_alpha, part_lam = scalar_grads(grad_logits, logits, piece.cos_key, alpha)
-                grad_alpha += part_alpha
-                grad_lam += part_lam
+            grad_token = grad_tokens[video, question, frames]
+            grad_w = grad_weights[video, question, frames] if grad_weights.numel() else None
+            grad_logits = softmax_grads(x, w, grad_token, grad_w)
+            part_alpha, part_lam = scalar_grads(grad_logits, logits, piece.cos_key, alpha)
+            grad_alpha += part_alpha
+            grad_lam += part_lam
 
-                grad_query = grad_logits / alpha  # of the cosine with the query
-                grad_for_query += cosine_grad(
-                    grad_query, piece.cos_query, for_query, piece.query, eps
-                )
-                grad_query = cosine_grad(grad_query, piece.cos_query, piece.query, for_query, eps)
-                grad_query = grad_query.sum((0, 1))  # [P]
-                grad_queries[video, question] += grad_query @ maps.w_q
-                grad_maps.w_q.addr_(grad_query, query)
-                grad_maps.b_q.add_(grad_query)
+            grad_query = grad_logits / alpha  # of the cosine with the query
+            grad_for_query += cosine_grad(grad_query, piece.cos_query, for_query, piece.query, eps)
+            grad_query = cosine_grad(grad_query, piece.cos_query, piece.query, for_query, eps)
+            grad_query = grad_query.sum((0, 1))  # [P]
+            grad_queries[video, question] += grad_query @ maps.w_q
+            grad_maps.w_q.addr_(grad_query, query)
+            grad_maps.b_q.add_(grad_query)
 
-                grad_key = torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0)
-                grad_for_key += cosine_grad(grad_key, piece.cos_key, for_key, piece.key, eps)
-                grad_key = cosine_grad(grad_key, piece.cos_key, piece.key, for_key, eps)
-                _add_weight_grads(grad_maps.w_k, grad_maps.b_k, grad_key, keys.patches)
-                grad_key = grad_key @ maps.w_k  # [n, M, C]
-                add_to_bank(grad_references, video, keys, grad_key)
-                grad_x += torch.where(keys.itself.view(-1, 1, 1), grad_key, 0)
-                grad_x += w.unsqueeze(-1) * grad_token.unsqueeze(-2)
-            _add_weight_grads(grad_maps.w_iq, grad_maps.b_iq, grad_for_query, x)
-            _add_weight_grads(grad_maps.w_ik, grad_maps.b_ik, grad_for_key, x)
-            if wanted[0]:
-                grad_x += grad_for_query @ maps.w_iq + grad_for_key @ maps.w_ik
-                grad_patches[video, frames] = grad_x
+            grad_key = torch.where(keys.present[:, None], -lam * grad_logits / alpha, 0)
+            grad_for_key += cosine_grad(grad_key, piece.cos_key, for_key, piece.key, eps)
+            grad_key = cosine_grad(grad_key, piece.cos_key, piece.key, for_key, eps)
+            _add_weight_grads(grad_maps.w_k, grad_maps.b_k, grad_key, keys.patches)
+            grad_key = grad_key @ maps.w_k  # [n, M, C]
+            add_to_bank(grad_references, video, keys, grad_key)
+            grad_x += torch.where(keys.itself.view(-1, 1, 1), grad_key, 0)
+            grad_x += w.unsqueeze(-1) * grad_token.unsqueeze(-2)
+        _add_weight_grads(grad_maps.w_iq, grad_maps.b_iq, grad_for_query, x)
+        _add_weight_grads(grad_maps.w_ik, grad_maps.b_ik, grad_for_key, x)
+        if wanted[0]:
+            grad_x += grad_for_query @ maps.w_iq + grad_for_key @ maps.w_ik
+            grad_patches[video, frames] = grad_x
     return only_wanted(grads, inputs, wanted)
 
 

@@ -43,6 +43,7 @@ def _inside(lengths: Tensor | None, frames: Tensor) -> Tensor:
     return positions < lengths.view(-1, 1, 1)
 
 
+@exact_matmul()
 def _greedy(
     frames: Tensor,
     scores: Tensor,
@@ -74,8 +75,7 @@ def _greedy(
             break
         frame = order.gather(-1, best.clamp_max(n - 1))
         taken = unit.gather(1, frame.expand(-1, -1, frames.shape[2]))  # [B, Q, D]
-        with exact_matmul():
-            alike = taken @ unit.mT > threshold
+        alike = taken @ unit.mT > threshold
         itself = positions == frame
         chosen |= itself & found
         left = left & ~(alike | itself)
@@ -106,7 +106,7 @@ def _fill(mask: Tensor, k: int, inside: Tensor) -> Tensor:
     inside = inside.expand(mask.shape)
     free = inside & ~mask
     start, length = _runs(free, positions)
-    budget = (inside.sum(-1, keepdim=True).clamp_max(k) - mask.sum(-1, keepdim=True)).clamp_min(0)
+    budget = (k - mask.sum(-1, keepdim=True)).clamp_min(0)
 
     # The smallest distance whose spacing fits the budget: the number needed falls as it grows.
     gap_lengths = torch.where(free & (positions == start), length, 1)
@@ -115,7 +115,7 @@ def _fill(mask: Tensor, k: int, inside: Tensor) -> Tensor:
         middle = (low + high) // 2
         fits = (_ceil_div(gap_lengths, middle) - 1).sum(-1, keepdim=True) <= budget
         high = torch.where(fits, middle, high)
-        low = torch.where(fits, low, torch.minimum(middle + 1, high))
+        low = torch.where(fits, low, middle)
 
     per_gap = _ceil_div(length, high) - 1
     step = _ceil_div(length, per_gap + 1)

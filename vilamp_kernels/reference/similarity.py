@@ -8,14 +8,15 @@ from torch import Tensor
 from .numerics import Unit, acc_dtype, exact_matmul
 
 
+@exact_matmul()
 def similarity(frames: Tensor, queries: Tensor, eps: float) -> Tensor:
     """`[B, N, D]` and `[B, Q, D]` -> `[B, Q, N]`."""
     acc = acc_dtype(frames)
     f, q = Unit.of(frames.to(acc), eps), Unit.of(queries.to(acc), eps)
-    with exact_matmul():
-        return q.rows @ f.rows.mT
+    return q.rows @ f.rows.mT
 
 
+@exact_matmul()
 def similarity_backward(
     grad: Tensor, frames: Tensor, queries: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -23,10 +24,9 @@ def similarity_backward(
     acc = acc_dtype(frames)
     f, q = Unit.of(frames.to(acc), eps), Unit.of(queries.to(acc), eps)
     grad = grad.to(acc)
-    with exact_matmul():
-        weighed = grad * (q.rows @ f.rows.mT)
-        grad_f = _grad_of_rows(f, grad.mT @ q.rows, weighed.sum(-2), eps)
-        grad_q = _grad_of_rows(q, grad @ f.rows, weighed.sum(-1), eps)
+    weighed = grad * (q.rows @ f.rows.mT)
+    grad_f = _grad_of_rows(f, grad.mT @ q.rows, weighed.sum(-2), eps)
+    grad_q = _grad_of_rows(q, grad @ f.rows, weighed.sum(-1), eps)
     return grad_f.to(frames.dtype), grad_q.to(queries.dtype)
 
 
