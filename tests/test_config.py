@@ -19,7 +19,8 @@ from model_files import (
 )
 from transformers import AutoConfig
 from vilamp.checkpoint import published_key
-from vilamp.config import CLIP_MEAN, ViLAMPConfig
+from vilamp.config import ViLAMPConfig
+from vilamp.config_files import CLIP_MEAN
 from vilamp.errors import CheckpointError
 from vilamp.model import ViLAMP
 

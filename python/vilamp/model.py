@@ -26,22 +26,21 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 import vilamp_kernels as vk
 
-from . import checkpoint, preprocess, tokenizers
+from . import checkpoint, inputs, preprocess, tokenizers
 from . import keyframes as keyframe_rules
-from .config import ViLAMPConfig, tower_folder
+from .config import ViLAMPConfig
+from .config_files import tower_folder
 from .errors import CheckpointError, InputError
 from .generate import Generation, decode
 from .keyframes import Selection
 from .merging import ComposerProjector, visual_sequence
-from .prompt import END_OF_TURN, IMAGE_TOKEN_ID, Prompt, build_prompt, query_ids
+from .prompt import END_OF_TURN, Prompt, build_prompt, query_ids
 from .towers import ClipTower, SiglipTower, mlp_projector
 
 if TYPE_CHECKING:
     from .session import VideoSession
 
 __all__ = ["Embedding", "Generation", "Prompt", "Selection", "ViLAMP"]
-
-_DTYPE_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,8 @@ class ViLAMP(nn.Module):
             raise CheckpointError(
                 f"{folder}: config.json describes no model that can be built ({error})"
             ) from error
-        where = _device_of(device)
-        checkpoint.load_weights(model, tensors, _dtype_of(dtype, config), where)
+        where = inputs.device_of(device)
+        checkpoint.load_weights(model, tensors, inputs.dtype_of(dtype, config.dtype), where)
         model._restore_tables(where)
         model.folder = folder
         return model.eval()
@@ -182,7 +181,7 @@ class ViLAMP(nn.Module):
                 another shape.
         """
         text = self.config.clip_config.text_config
-        _require_ids("clip_input_ids", clip_input_ids, text.vocab_size)
+        inputs.require_ids("clip_input_ids", clip_input_ids, text.vocab_size)
         if clip_input_ids.shape[1] > text.max_position_embeddings:
             raise InputError(
                 f"clip_input_ids: wanted at most {text.max_position_embeddings} tokens, "
@@ -219,7 +218,7 @@ class ViLAMP(nn.Module):
             InputError: neither of the two.
         """
         size = self.config.clip_config.vision_config.image_size
-        pixels = _pixels("CLIP", frames, size, self.device)
+        pixels = inputs.normalised_pixels("CLIP", frames, size, self.device)
         if pixels is None:
             mean, std = self.config.clip_mean, self.config.clip_std
             pixels = preprocess.clip_pixels(frames, size, mean, std, self.device)
@@ -265,7 +264,7 @@ class ViLAMP(nn.Module):
             InputError: neither of the two.
         """
         size = self.config.vision_config.image_size
-        pixels = _pixels("SigLIP", frames, size, self.device)
+        pixels = inputs.normalised_pixels("SigLIP", frames, size, self.device)
         if pixels is None:
             pixels = preprocess.siglip_pixels(frames, size, self.device)
         linear, gelu, _ = self.projector
@@ -341,10 +340,10 @@ class ViLAMP(nn.Module):
         Raises:
             InputError: not exactly one -200, or an id outside the vocabulary.
         """
-        place = _place_of_video(input_ids)
+        place = inputs.place_of_video(input_ids)
         embed = self.language_model.model.embed_tokens
         text = torch.cat([input_ids[:, :place], input_ids[:, place + 1 :]], dim=1)
-        _require_ids("input_ids", text, embed.num_embeddings)
+        inputs.require_ids("input_ids", text, embed.num_embeddings)
         words = embed(text[0].to(self.device))
         pieces = [words[:place], visual.to(words), self.image_newline[None], words[place:]]
         whole = torch.cat(pieces)
@@ -419,8 +418,8 @@ class ViLAMP(nn.Module):
                 f"clip_input_ids: wanted one question [1, T], got {list(clip_input_ids.shape)}"
             )
         # A prompt that cannot be assembled is refused before the video is looked at.
-        _place_of_video(input_ids)
-        pixels, clip_pixels = _one_source(frames, pixel_values, clip_pixel_values)
+        inputs.place_of_video(input_ids)
+        pixels, clip_pixels = inputs.one_source(frames, pixel_values, clip_pixel_values)
         n = len(pixels)
         if n == 0 or batch < 1:
             raise InputError(f"embed: wanted frames and a batch of at least 1, got {n} and {batch}")
@@ -448,21 +447,21 @@ class ViLAMP(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        *inputs: Tensor,
+        *embed_args: Tensor,
         max_new_tokens: int = 64,
         return_logits: bool = False,
         on_token: Callable[[int], None] | None = None,
         do_sample: bool = False,
         temperature: float = 1.0,
         seed: int = 0,
-        **more_inputs: Any,
+        **embed_options: Any,
     ) -> Tensor | Generation:
         """Answer a question about a video in memory.
 
         Takes what `embed` takes, and the options of `decode`, which also says what is returned.
         """
         return self.decode(
-            self.embed(*inputs, **more_inputs).inputs_embeds,
+            self.embed(*embed_args, **embed_options).inputs_embeds,
             max_new_tokens,
             return_logits=return_logits,
             on_token=on_token,
@@ -490,66 +489,3 @@ class ViLAMP(nn.Module):
             table = getattr(module, "position_ids", None)
             if isinstance(table, Tensor) and table.is_meta:
                 module.position_ids = torch.arange(table.shape[-1], device=device)[None]
-
-
-def _dtype_of(asked: torch.dtype | str | None, config: ViLAMPConfig) -> torch.dtype:
-    if isinstance(asked, str):
-        asked = getattr(torch, _DTYPE_NAMES.get(asked, asked), asked)
-    dtype = asked or config.dtype or torch.float32
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InputError(f"dtype: wanted a float dtype such as bfloat16, got {asked!r}")
-    return dtype
-
-
-def _device_of(asked: torch.device | str | None) -> torch.device:
-    if asked is None:
-        asked = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=asked).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"device {asked!r}: cannot be used here ({reason})") from error
-
-
-def _one_source(frames: Any, pixels: Any, clip_pixels: Any) -> tuple[Any, Any]:
-    """The two inputs of the towers: the frames for both, or pixels for each."""
-    if frames is not None:
-        if pixels is not None or clip_pixels is not None:
-            raise InputError("embed: wanted frames or pixels, got both")
-        return frames, frames
-    if pixels is None or clip_pixels is None:
-        raise InputError("embed: wanted pixel_values and clip_pixel_values, or frames")
-    if len(pixels) != len(clip_pixels):
-        raise InputError(
-            f"embed: {len(pixels)} frames in pixel_values, {len(clip_pixels)} in clip_pixel_values"
-        )
-    return pixels, clip_pixels
-
-
-def _pixels(tower: str, frames: Any, size: int, device: torch.device) -> Tensor | None:
-    """Normalised pixels on the device, or None for 8-bit frames, which are still to be resized."""
-    if not isinstance(frames, Tensor) or not frames.is_floating_point():
-        return None
-    if frames.shape[1:] != (3, size, size):
-        raise InputError(f"{tower} pixels: wanted [n, 3, {size}, {size}], got {list(frames.shape)}")
-    return frames.to(device)
-
-
-def _place_of_video(input_ids: Tensor) -> int:
-    places = input_ids == IMAGE_TOKEN_ID
-    if input_ids.ndim != 2 or len(input_ids) != 1 or places.sum() != 1:
-        raise InputError(
-            f"input_ids: wanted [1, L] with one {IMAGE_TOKEN_ID}, "
-            f"got {list(input_ids.shape)} with {int(places.sum())}"
-        )
-    return int(places[0].nonzero())
-
-
-def _require_ids(name: str, ids: Tensor, rows: int) -> None:
-    if ids.ndim != 2 or ids.is_floating_point():
-        raise InputError(f"{name}: wanted int64 [1, L], got {ids.dtype} {list(ids.shape)}")
-    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < rows:
-        raise InputError(
-            f"{name}: ids from {int(ids.min())} to {int(ids.max())}, but the model's vocabulary "
-            f"has {rows}; the tokenizer belongs to another model"
-        )

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from .config import read_json
+from .config_files import read_json
 from .errors import CheckpointError
 
 CLIP_VOCABULARY = Path(__file__).parent / "clip_tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
