@@ -3,7 +3,7 @@ picture.
 
 A patch's token is the sum of the codes of what it shows (see `codes`), as the projector's output
 will be. Keyframes pool 2 x 2 patches; other frames are a random mixture of their patches, with most
-of the weight on the flash if there is one. Videos start with 15 frames and grow to 300.
+of the weight on the flash if there is one. Videos start with 15 frames and grow.
 """
 
 from pathlib import Path
@@ -17,11 +17,12 @@ from .bank import Bank, load_bank
 from .codes import GROUPS, group_codes
 from .episodes import Episode, Question, lay_out, sample_episode, sample_questions
 from .language import Batch, Language, answer_loss
-from .loop import train
+from .loop import train, warm_cosine
 from .sizes import GRID, KEYFRAMES
 from .tokenizers import language_tokenizer, prompt_ids
 
-STEPS = 2100
+# The last third of the schedule is left to the next stage, which goes on from here.
+STEPS, SCHEDULE = 1500, 2100
 QUESTIONS = 6
 FAR = 11_000
 FLASH_ROLE = ROLES.index("flash")
@@ -145,11 +146,11 @@ def curriculum(step: int, steps: int) -> tuple[int, int, int]:
     16.
     """
     done = step / steps
-    if done < 0.3:
+    if done < 0.45:
         return 16, 15, 3
-    if done < 0.55:
+    if done < 0.7:
         return 10, 40, 6
-    if done < 0.8:
+    if done < 0.85:
         return 5, 120, 12
     return 4, 300, KEYFRAMES
 
@@ -162,11 +163,20 @@ def train_lookup(folder: Path) -> None:
     recent: list[float] = []
 
     def loss(step, generator):
-        videos, frames, keyframes = curriculum(step, STEPS)
+        videos, frames, keyframes = curriculum(step, SCHEDULE)
         batch = made_up_batch(bank, videos, frames, keyframes, generator, noise=0.04)
-        value, right = answer_loss(model, batch, grounding=0.2 if step < STEPS * 0.55 else 0.1)
+        value, right = answer_loss(model, batch, grounding=0.2 if step < SCHEDULE * 0.7 else 0.1)
         recent.append(right.float().mean().item())
         del recent[:-50]
         return value, f"frames {frames} right {np.mean(recent):.3f}"
 
-    train("lookup", model, loss, folder=folder, steps=STEPS, rate=1.5e-3)
+    train(
+        "lookup",
+        model,
+        loss,
+        folder=folder,
+        steps=STEPS,
+        rate=1.5e-3,
+        factor=lambda step: warm_cosine(step, SCHEDULE),
+        muon="layers",
+    )

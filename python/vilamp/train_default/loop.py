@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .muon import Muon
 from .progress import Progress
 from .sizes import SEED
 
@@ -70,7 +71,7 @@ def train(
     optimizers = [torch.optim.AdamW(groups[False], betas=(0.9, 0.98), eps=1e-8)]
     if groups[True]:
         # Its updates are scaled to those of AdamW, so one rate serves both.
-        optimizers.append(torch.optim.Muon(groups[True], adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(groups[True]))
     every_group = [group for optimizer in optimizers for group in optimizer.param_groups]
     first = _restore(checkpoint, model, optimizers)
     progress = Progress(stage, steps, done=first)

@@ -23,7 +23,7 @@ from .sizes import CLIP_POSITIONS, CLIP_TEXT, CLIP_TEXT_LAYERS, CLIP_WIDTH, VISI
 from .tokenizers import clip_tokenizer
 from .vision import Vision, blemish, load_vision
 
-STEPS, CLIPS = 260, 112
+STEPS, CLIPS = 200, 112
 TEMPERATURE = 0.05
 # Cosine that two frames of a clip should exceed, and frames of two anchors should stay below.
 TOGETHER, APART, FLASH_MARGIN = 0.95, 0.6, 0.03
