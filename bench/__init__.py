@@ -1,0 +1,1 @@
+"""Benchmarks; run from the repository root, for example `python -m bench.ops`."""
