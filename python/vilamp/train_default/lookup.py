@@ -21,8 +21,8 @@ from .loop import train, warm_cosine
 from .sizes import GRID, KEYFRAMES
 from .tokenizers import language_tokenizer, prompt_ids
 
-# The last third of the schedule is left to the next stage, which goes on from here.
-STEPS, SCHEDULE = 1500, 2100
+# The last part of the schedule is left to the next stage, which goes on from here.
+STEPS, SCHEDULE = 1200, 2100
 QUESTIONS = 6
 FAR = 11_000
 FLASH_ROLE = ROLES.index("flash")
@@ -146,9 +146,9 @@ def curriculum(step: int, steps: int) -> tuple[int, int, int]:
     16.
     """
     done = step / steps
-    if done < 0.45:
+    if done < 0.36:
         return 16, 15, 3
-    if done < 0.7:
+    if done < 0.47:
         return 10, 40, 6
     if done < 0.85:
         return 5, 120, 12

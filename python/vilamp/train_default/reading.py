@@ -28,7 +28,7 @@ from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, GRID, KEYFRAMES, TAU
 
-STEPS = 1100
+STEPS = 1000
 _CHUNK = 512
 
 
@@ -148,7 +148,7 @@ def real_batch(towers: Towers, size: Size, generator: torch.Generator) -> Batch:
 def size_at(step: int, steps: int) -> Size:
     """The batch of a step: short videos first, then 300 frames, now and then thousands."""
     done = step / steps
-    if done < 0.25:
+    if done < 0.2:
         return Size(8, 60, 8, QUESTIONS)
     if done > 0.5 and step % 10 == 9:
         return Size(1, (1000, 2000, 3000, 4000)[step // 10 % 4], KEYFRAMES, 24)
@@ -171,7 +171,7 @@ def train_reading(folder: Path) -> None:
         del recent[:-50]
         return value, f"frames {batch.visual.shape[1]} right {np.mean(recent):.3f}"
 
-    train("reading", model, loss, folder=folder, steps=STEPS, rate=7e-4)
+    train("reading", model, loss, folder=folder, steps=STEPS, rate=8e-4, muon="layers")
 
 
 def load_language(folder: Path) -> Language:

@@ -174,6 +174,7 @@ def train_selector(folder: Path) -> None:
         steps=STEPS,
         rate=1e-3,
         rates={"clip.vision_model": 4e-4},
+        muon="encoder.layers",
     )
 
 
