@@ -70,9 +70,13 @@ def test_no_reference_no_redundancy_whatever_the_bank_holds():
     patches, queries, references, _ = pool_inputs(3, 5, 6)
     none = torch.full((1, 3), -1)
     references[:] = torch.nan
-    out = vk.differential_pool(patches, queries, references, none)
-    assert torch.equal(out, vk.differential_pool(patches, queries, references[:0], none))
-    assert not out.isnan().any()
+    patches.requires_grad_()
+    results = []
+    for bank in (references, references[:0]):
+        out = vk.differential_pool(patches, queries, bank, none)
+        results.append((out, *torch.autograd.grad(out.sin().sum(), patches)))
+    torch.testing.assert_close(results[0], results[1])
+    assert all(t.isfinite().all() for t in results[0])
 
 
 LAYOUTS = {
@@ -220,6 +224,31 @@ def test_gradients(return_weights):
         )
 
     assert torch.autograd.gradcheck(pool, floats)
+
+
+def test_gradients_where_norms_are_on_their_floor():
+    # Only there does the cosine of a patch with itself have a gradient.
+    (patches, queries, references, *_), _ = gradient_inputs()
+    patches, queries, references = patches[0, :3] * 3e-9, queries[0, :1], references[0]
+    inputs = [t.detach().requires_grad_() for t in (patches, queries, references)]
+
+    def unit(t):
+        return t / t.norm(dim=-1, keepdim=True).clamp_min(1e-8)
+
+    def formula(x, q, bank):
+        keys = torch.stack([x[0], bank[1], x[2]])  # the frame itself, a row, none
+        has_key = torch.tensor([1.0, 1.0, 0.0])[:, None]
+        redundancy = (unit(x) * unit(keys)).sum(-1) * has_key
+        weights = ((unit(x) @ unit(q)[0] - redundancy) / 0.3).softmax(-1)
+        return (weights[..., None] * x).sum(1)[None]
+
+    out = vk.differential_pool(*inputs, torch.tensor([[-2, 1, -1]]), 0.3)
+    wanted = formula(*inputs)
+    torch.testing.assert_close(out, wanted)
+    grad = torch.randn(out.shape, generator=generator(2), dtype=out.dtype)
+    torch.testing.assert_close(
+        torch.autograd.grad(out, inputs, grad), torch.autograd.grad(wanted, inputs, grad)
+    )
 
 
 def test_gradients_when_the_bank_is_the_video():

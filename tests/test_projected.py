@@ -99,6 +99,20 @@ def test_a_bank_row_and_the_frame_itself_agree():
     assert torch.equal(by_row, by_mark)
 
 
+def test_no_reference_no_redundancy_whatever_the_bank_holds():
+    patches, queries, references, _, maps = make(3, 5, 6, 4, 7)
+    none = torch.full((2, 3), -1)
+    references[:] = torch.nan
+    inputs = [patches.requires_grad_(), maps.w_iq.requires_grad_(), maps.w_k.requires_grad_()]
+    results = []
+    for bank in (references, references[:0]):
+        out = pool(patches, queries, bank, none, maps)
+        results.append((out, *torch.autograd.grad(out.sin().sum(), inputs)))
+    torch.testing.assert_close(results[0], results[1])
+    assert all(t.isfinite().all() for t in results[0])
+    assert (results[0][3] == 0).all()
+
+
 LAYOUTS = {
     "strided": lambda t: t.repeat_interleave(2, 0)[::2],
     "last-stride-2": lambda t: t.repeat_interleave(2, -1)[..., ::2],

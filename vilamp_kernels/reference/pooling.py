@@ -18,7 +18,7 @@ from .numerics import Unit, acc_dtype, chunks, cosine, cosine_grad, exact_matmul
 class Keys(NamedTuple):
     """The reference patches of a chunk of frames, and where they came from."""
 
-    patches: Tensor  # [n, M, C], some reference frame's, meaningless where not `present`
+    patches: Tensor  # [n, M, C], the frame's own where it has no reference
     present: Tensor  # [n] bool, the frame has a reference
     itself: Tensor  # [n] bool, the reference is the frame itself
     rows: Tensor  # [n] int64, row of the bank; any row where it is not taken from the bank
@@ -26,12 +26,13 @@ class Keys(NamedTuple):
 
 def gather_keys(x: Tensor, bank: Tensor, assignment: Tensor) -> Keys:
     """Reference patches for the frames `x [n, M, C]` from `bank [R, M, C]`."""
-    itself = assignment == -2
-    rows = assignment.clamp(0, max(bank.shape[0] - 1, 0))
+    present, itself = assignment != -1, assignment == -2
     if bank.shape[0] == 0:
-        return Keys(x, itself, itself, rows)
-    patches = torch.where(itself.view(-1, 1, 1), x, bank[rows].to(x.dtype))
-    return Keys(patches, assignment != -1, itself, rows)
+        return Keys(x, itself, itself, torch.zeros_like(assignment))
+    rows = assignment.clamp(0, bank.shape[0] - 1)
+    # No row of the bank stands in where there is no reference: a NaN in it would reach gradients.
+    from_bank = (assignment >= 0).view(-1, 1, 1)
+    return Keys(torch.where(from_bank, bank[rows].to(x.dtype), x), present, itself, rows)
 
 
 def check_assignment(op: str, assignment: Tensor, rows: int) -> None:

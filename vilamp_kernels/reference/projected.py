@@ -125,10 +125,8 @@ def projected_differential_pool_backward(
         for_query = Unit.of(linear(x, maps.w_iq, maps.b_iq), eps)
         for_key = Unit.of(linear(x, maps.w_ik, maps.b_ik), eps)
         grad_x = torch.zeros_like(x)
-        grad_for_query, grad_for_key = (
-            torch.zeros_like(for_query.rows),
-            torch.zeros_like(for_key.rows),
-        )
+        grad_for_query = torch.zeros_like(for_query.rows)
+        grad_for_key = torch.zeros_like(for_key.rows)
         for question in range(queries.shape[1]):
             query = queries[video, question].to(acc)
             keys = gather_keys(x, references[video], assignment[video, question, frames])
