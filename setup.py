@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, find_namespace_packages, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -108,7 +108,8 @@ def quote(path):
 
 setup(
     packages=find_packages(".", include=["vilamp_kernels*"])
-    + find_packages("python", include=["vilamp*"]),
+    # Folders of data files count as packages too: a wheel leaves out what is not listed.
+    + find_namespace_packages("python", include=["vilamp*"], exclude=["*__pycache__*"]),
     ext_modules=[Extension("vilamp_kernels._cpu", sources=SOURCES, depends=HEADERS, optional=True)],
     cmdclass={"build_ext": NinjaBuild},
 )
