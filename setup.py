@@ -108,7 +108,7 @@ def quote(path):
 
 setup(
     packages=find_packages(".", include=["vilamp_kernels*"])
-    # Folders of data files count as packages too: a wheel leaves out what is not listed.
+    # To setuptools a folder of data files is a package too, and it warns of any that is not listed.
     + find_namespace_packages("python", include=["vilamp*"], exclude=["*__pycache__*"]),
     ext_modules=[Extension("vilamp_kernels._cpu", sources=SOURCES, depends=HEADERS, optional=True)],
     cmdclass={"build_ext": NinjaBuild},
