@@ -1,4 +1,4 @@
-"""Stage 1: a bank of short clips that went through H.264, the towers' resize, and nothing else.
+"""Stage "bank": a bank of short clips that went through H.264, the towers' resize, and nothing else.
 
 Four frames of each clip are kept, as a viewer at one frame a second would meet them: one before the
     flash, one during it, one after it and one more of the quiet ones. They are encoded and decoded

@@ -1,4 +1,4 @@
-"""Stage 4: the learned maps of the merging. A merged token must tell what flashes in its frame.
+"""Stage "composer": the learned maps of the merging. A merged token must tell what flashes in its frame.
 
 Loss: the weight that falls on the patches of the flash, and the glyph read off the merged token.
     The

@@ -3,20 +3,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..drawn import TYPES, ask, sample_clip
 from .composer import load_composer
 from .language import language_config
 from .reading import load_language
-from .selector import MEAN, STD, clip_config, load_selector
+from .selector import MEAN, STD, Selector, clip_config, load_selector
 from .sizes import (
     ALPHA,
     CLIP_WIDTH,
     IMAGE,
     KEYFRAMES,
     LANGUAGE,
+    SEED,
     TAU,
     VISION,
     VISION_LAYERS,
@@ -81,9 +84,25 @@ def published_tensors(folder: Path) -> dict[str, Tensor]:
         ("model.composer_projector.", composer.state_dict()),
     )
     tensors = {prefix + key: value for prefix, state in parts for key, value in state.items()}
+    # The merging was trained with questions of length 1, but at run time it is given what CLIP's
+    # projection gives: scale that to length 1 on average. Cosines, and so the selection, stay.
+    key = "model.frame_selector.model.text_projection.weight"
+    tensors[key] = tensors[key] / _question_length(selector)
     tensors["model.image_newline"] = language.newline.detach()
     tensors["model.composer_projector.tau"] = torch.tensor(ALPHA)
     return tensors
+
+
+@torch.no_grad()
+def _question_length(selector: Selector) -> Tensor:
+    """Mean length of the projected embedding of training questions."""
+    rng = np.random.default_rng(SEED)
+    texts = [
+        ask(clip, kind, "train", rng)[0]
+        for kind in TYPES
+        for clip in (sample_clip(rng, "train") for _ in range(40))
+    ]
+    return selector.projected(texts).norm(dim=-1).mean()
 
 
 def export(folder: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stage 5: the language model learns to look up and answer on made-up visual tokens, without a
+"""Stage "lookup": the language model learns to look up and answer on made-up visual tokens, without a
 picture.
 
 A patch's token is the sum of the codes of what it shows (see `codes`), as the projector's output

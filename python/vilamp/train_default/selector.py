@@ -1,4 +1,4 @@
-"""Stage 3: the selector. CLIP learns which frames belong to a question, whatever flashes in them.
+"""Stage "selector": CLIP learns which frames belong to a question, whatever flashes in them.
 
 Multi-positive contrast: a question's positives are the frames of every clip of the batch that it
 could be about. Two frames of a clip stay close, so that the redundancy threshold sees them as one;
@@ -78,13 +78,17 @@ class Selector(nn.Module):
 
     def questions(self, texts: list[str]) -> Tensor:
         """Questions -> unit vectors [n, 64]."""
+        return F.normalize(self.projected(texts), dim=-1)
+
+    def projected(self, texts: list[str]) -> Tensor:
+        """Questions -> [n, 64], of the length that the projection gives them."""
         rows = [clip_tokenizer().encode(text).ids for text in texts]
         length = max(map(len, rows))
         # The end token is also the padding: the text is read at the first of them.
         ids = torch.tensor([row + [row[-1]] * (length - len(row)) for row in rows])
         mask = torch.arange(length)[None] < torch.tensor([[len(row)] for row in rows])
         pooled = self.clip.text_model(input_ids=ids, attention_mask=mask.long()).pooler_output
-        return F.normalize(self.clip.text_projection(pooled), dim=-1)
+        return self.clip.text_projection(pooled)
 
 
 @torch.no_grad()
