@@ -5,7 +5,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-
 from vilamp.drawn import patch_labels, sample_clip
 from vilamp.train_default import loop
 from vilamp.train_default.bank import Bank, patch_classes

@@ -1,8 +1,8 @@
-"""Stage "bank": a bank of short clips that went through H.264, the towers' resize, and nothing else.
+"""Stage "bank": short clips that went through H.264 and the towers' resize.
 
 Four frames of each clip are kept, as a viewer at one frame a second would meet them: one before the
-    flash, one during it, one after it and one more of the quiet ones. They are encoded and decoded
-    as a video.
+flash, one during it, one after it and one more of the quiet ones. They are encoded and decoded as a
+video.
 """
 
 import io
@@ -14,8 +14,8 @@ import av
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..drawn import clip_frame, patch_labels, sample_clip, write_video
@@ -33,8 +33,9 @@ class Bank:
 
     frames: uint8 [n, 4, 3, 64, 64]; frame 1 is the flash.
     roles: uint8 [n, 4, 8, 8], class numbers of `drawn.scene.ROLES`.
-    anchors: int64 [n, 3]: place, colour, shape. sides: int64 [n, 2, 4]: colours, shapes. glyphs:
-        [n].
+    anchors: int64 [n, 3]: place, colour, shape.
+    sides: int64 [n, 2, 4]: colours, shapes.
+    glyphs: int64 [n].
     """
 
     frames: Tensor
@@ -116,9 +117,8 @@ def load_bank(folder: Path, split: str) -> Bank:
     parts: dict[str, list[Tensor]] = {}
     for path, name, _ in _jobs(folder / "bank"):
         if name == split:
-            with safe_open(path, "pt") as shard:
-                for key in shard.keys():  # noqa: SIM118
-                    parts.setdefault(key, []).append(shard.get_tensor(key))
+            for key, tensor in load_file(path).items():
+                parts.setdefault(key, []).append(tensor)
     return Bank(**{key: torch.cat(tensors) for key, tensors in parts.items()})
 
 

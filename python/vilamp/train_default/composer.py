@@ -1,8 +1,8 @@
-"""Stage "composer": the learned maps of the merging. A merged token must tell what flashes in its frame.
+"""Stage "composer": the learned maps of the merging; a merged token must tell what flashes.
 
 Loss: the weight that falls on the patches of the flash, and the glyph read off the merged token.
-    The
-softmax temperature alpha starts soft and hardens: at its final value from the start nothing moves.
+The softmax temperature alpha starts soft and hardens: at its final value from the start nothing
+moves.
 """
 
 from pathlib import Path

@@ -36,9 +36,11 @@ def language_config() -> Qwen2Config:
 class Batch:
     """Videos with questions behind them, padded to one shape.
 
-    visual: [B, V, H] tokens; positions: int64 [B, V]; questions: int64 [B, Q, L] token numbers, the
-        answer last; answer_at: int64 [B, Q], place of the last prompt token; targets: bool [B, Q,
-        V] where to look;
+    visual: [B, V, H] tokens.
+    positions: int64 [B, V].
+    questions: int64 [B, Q, L] token numbers, the answer last.
+    answer_at: int64 [B, Q], place of the last prompt token.
+    targets: bool [B, Q, V], where to look.
     crowd: fp32 [B, V], logarithm of how many tokens each one stands for.
     """
 

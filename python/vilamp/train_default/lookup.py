@@ -1,5 +1,4 @@
-"""Stage "lookup": the language model learns to look up and answer on made-up visual tokens, without a
-picture.
+"""Stage "lookup": the language model learns to look up and answer, without a picture.
 
 A patch's token is the sum of the codes of what it shows (see `codes`), as the projector's output
 will be. Keyframes pool 2 x 2 patches; other frames are a random mixture of their patches, with most

@@ -1,4 +1,4 @@
-"""Stage "reading": the language model goes on with the tokens of the real towers, then with long videos.
+"""Stage "reading": the language model goes on with real tokens, then with long videos.
 
 Everything before the language model is as at run time: the selector ranks the frames for the first
 question of each video, keyframes are taken by the selection op, every other frame is merged by the

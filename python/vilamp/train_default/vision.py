@@ -1,4 +1,4 @@
-"""Stages "vision" and "sharp": the SigLIP tower and the projector, trained so that each patch names what it shows.
+"""Stages "vision" and "sharp": SigLIP and the projector learn to name what a patch shows.
 
 A patch's projected token approaches the sum of the codes (see `codes`) of its frame's place and
 anchor and of its own role, colour, shape or glyph. The frame's part is in every patch: each token
