@@ -1,10 +1,10 @@
 """A fixed code for everything a patch can show, shared by the projector and the language model.
 
 A visual token is trained to be the sum of the codes of what it shows: the place, the colour and
-shape of the frame's anchor, the patch's role (left, flash, ...), and its own colour, shape or glyph.
-The codes are orthonormal, so a sum can be read back. Codes of the frame and of the role are also the
-first word vectors of the same words, so that a question's "red" starts out near the frames it is
-about.
+shape of the frame's anchor, the patch's role (left, flash, ...), and its own colour, shape or
+glyph. The codes are orthonormal, so a sum can be read back. Codes of the frame and of the role are
+also the first word vectors of the same words, so that a question's "red" starts out near the
+frames it is about.
 """
 
 from functools import cache
