@@ -13,6 +13,7 @@ embeds    what the selector makes of it, stored                                 
 composer  the learned maps of the merging: weight on what flashes                      composer.py
 lookup    language model on made-up visual tokens (no pictures): look up and answer    lookup.py
 reading   language model on the tokens of the real towers, then on long videos         reading.py
+focus     the same with look-alikes: questions about what the selector brought up       reading.py
 
 Then `export.py` writes the model folder in the published layout, and
 `python -m vilamp.train_default.evaluate` says what each part of it is worth.

@@ -36,6 +36,7 @@ STAGES = {
     "embeds": Stage(("selector",), 1, "embeds.safetensors"),
     "composer": Stage(("patches", "selector"), 1, "composer.safetensors"),
     "reading": Stage(("lookup", "embeds", "composer"), 2, "reading.safetensors"),
+    "focus": Stage(("reading",), 2, "focus.safetensors"),
 }
 
 
@@ -53,6 +54,7 @@ def work(name: str) -> Callable[[Path], None]:
         "embeds": features.compute_embeds,
         "composer": composer.train_composer,
         "reading": reading.train_reading,
+        "focus": reading.train_focus,
     }[name]
 
 

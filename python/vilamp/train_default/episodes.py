@@ -91,14 +91,14 @@ def sample_questions(
     count: int,
     rng: np.random.Generator,
     keyframes: np.ndarray | None = None,
-    about: int | None = None,
+    among: np.ndarray | None = None,
 ) -> list[Question]:
     """Questions that the episode answers without doubt.
 
     Args:
         keyframes: numbers of the keyframes; a detail question then needs one in its clip. None: any
             clip.
-        about: number in the bank of the only clip to ask about; any when None.
+        among: numbers in the bank of the clips to ask about; any clip when None.
     """
     anchors = bank.anchors[torch.from_numpy(episode.clips)].numpy()
     shown = set(episode.clip[episode.frame == FLASH].tolist())
@@ -108,13 +108,15 @@ def sample_questions(
     while len(questions) < count:
         kind = kinds[rng.integers(len(kinds))]
         i = int(rng.integers(len(anchors)))
-        if keyed and TYPES[kind] == "detail":
+        if among is not None:
+            i = int(rng.choice(np.flatnonzero(np.isin(episode.clips, among))))
+        elif keyed and TYPES[kind] == "detail":
             # Few clips have a keyframe: choose among them.
             i = int(rng.choice(np.flatnonzero(np.isin(episode.clips, list(keyed)))))
-        if about is not None:
-            i = int(np.flatnonzero(episode.clips == about)[0])
         number = int(episode.clips[i])
         glyph = int(bank.glyphs[number])
+        if TYPES[kind] == "detail" and keyed is not None and number not in keyed:
+            continue
         if kind in ("digit", "letter") and (
             (kind == "digit") != (glyph < len(DIGITS)) or number not in shown
         ):

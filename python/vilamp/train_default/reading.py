@@ -5,6 +5,7 @@ question of each video, keyframes are taken by the selection op, every other fra
 composer against the keyframe before it. Further questions share the video.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, GRID, KEYFRAMES, TAU
 
-STEPS = 1000
+STEPS, FOCUS_STEPS = 1000, 620
 _CHUNK = 512
 
 
@@ -102,8 +103,10 @@ def visual_tokens(
 class Size:
     """A batch: videos, frames and keyframes of each, questions about each.
 
-    With `crowd` above 1, each merged token that no question is about counts as that many: the
-    softmax of a video so much longer, at the price of this one.
+    With `focus`, half of the questions are about the clip that the keyframes were selected for and
+    half about clips that came near it; without, about any clip. With `crowd` above 1, each merged
+    token that no question is about counts as that many: the softmax of a video so much longer, at
+    the price of this one.
     """
 
     videos: int
@@ -111,6 +114,7 @@ class Size:
     keyframes: int
     questions: int
     crowd: float = 1.0
+    focus: bool = False
 
 
 def real_batch(towers: Towers, size: Size, generator: torch.Generator) -> Batch:
@@ -126,7 +130,17 @@ def real_batch(towers: Towers, size: Size, generator: torch.Generator) -> Batch:
         layout = lay_out(size.frames, taken.numpy())
         seen = TYPES[first.type] != "detail" or first.clip in set(episode.clip[taken.numpy()])
         asked = [first] * seen
-        asked += sample_questions(towers.bank, episode, size.questions - seen, rng, taken.numpy())
+        rest, keyed = size.questions - seen, taken.numpy()
+        if size.focus:
+            near = np.unique(episode.clip[keyed])
+            own = sample_questions(
+                towers.bank, episode, rest // 2, rng, keyed, among=np.array([first.clip])
+            )
+            asked += own + sample_questions(
+                towers.bank, episode, rest - len(own), rng, keyed, among=near
+            )
+        else:
+            asked += sample_questions(towers.bank, episode, rest, rng, keyed)
         rows.append((tokens, spread(len(tokens), layout.cell, rng), asked, layout, shares, episode))
     longest = max(len(row[0]) for row in rows)
     visual = torch.zeros(size.videos, longest, rows[0][0].shape[1])
@@ -157,25 +171,50 @@ def size_at(step: int, steps: int) -> Size:
     return Size(4, 300, KEYFRAMES, QUESTIONS)
 
 
+def focused_size_at(step: int, steps: int) -> Size:
+    """The same for the last stage: questions as at run time, now and then a longer video."""
+    if step % 20 == 19:
+        return Size(1, (1000, 2000, 4000)[step // 20 % 3], KEYFRAMES, 24, focus=True)
+    if step % 5 == 1:
+        return Size(4, 300, KEYFRAMES, QUESTIONS, crowd=(6.0, 24.0)[step // 5 % 2], focus=True)
+    return Size(4, 300, KEYFRAMES, QUESTIONS, focus=True)
+
+
 def train_reading(folder: Path) -> None:
     """Train on real tokens, starting from `lookup.safetensors`; writes `reading.safetensors`."""
+    _train(folder, "lookup", "reading", STEPS, size_at, grounding=0.1)
+
+
+def train_focus(folder: Path) -> None:
+    """Go on with the hardest questions, those about look-alikes; writes `focus.safetensors`."""
+    _train(folder, "reading", "focus", FOCUS_STEPS, focused_size_at, grounding=0.2)
+
+
+def _train(
+    folder: Path,
+    start: str,
+    stage: str,
+    steps: int,
+    sizes: Callable[[int, int], Size],
+    grounding: float,
+) -> None:
     model = Language()
-    model.load_state_dict(load_file(folder / "lookup.safetensors"))
+    model.load_state_dict(load_file(folder / f"{start}.safetensors"))
     towers = load_towers(folder)
     recent: list[float] = []
 
     def loss(step, generator):
-        batch = real_batch(towers, size_at(step, STEPS), generator)
-        value, right = answer_loss(model, batch, grounding=0.1)
+        batch = real_batch(towers, sizes(step, steps), generator)
+        value, right = answer_loss(model, batch, grounding)
         recent.append(right.float().mean().item())
         del recent[:-50]
         return value, f"frames {batch.visual.shape[1]} right {np.mean(recent):.3f}"
 
-    train("reading", model, loss, folder=folder, steps=STEPS, rate=8e-4, muon="layers")
+    train(stage, model, loss, folder=folder, steps=steps, rate=8e-4, muon="layers")
 
 
 def load_language(folder: Path) -> Language:
     """The trained language model."""
     model = Language()
-    model.load_state_dict(load_file(folder / "reading.safetensors"))
+    model.load_state_dict(load_file(folder / "focus.safetensors"))
     return model.requires_grad_(False).eval()
