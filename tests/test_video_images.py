@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from video_files import number_of, numbered
 from vilamp.errors import VideoError
 from vilamp.video import open_video
@@ -95,11 +95,25 @@ def test_exif_orientation_and_transparency(tmp_path):
     assert frame.image.shape == (40, 20, 3)
     assert (frame.image[:20] == 255).all() and (frame.image[20:] == 0).all()
 
+    for turn in range(1, 9):
+        turned = Image.fromarray(picture)
+        turned.getexif()[0x0112] = turn
+        (frame,) = open_video([turned])
+        assert np.array_equal(frame.image, np.asarray(ImageOps.exif_transpose(turned)))
+
     clear = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
     clear.putpixel((0, 0), (200, 100, 50, 255))
     (frame,) = open_video([clear])
     assert frame.image[0, 0].tolist() == [200, 100, 50]
     assert (frame.image[1:] == 0).all()
+
+
+def test_bad_exif_does_not_hide_a_picture():
+    picture = Image.new("RGB", (40, 20), (9, 9, 9))
+    # A resolution that is text, next to an orientation that is to be followed.
+    picture.getexif().update({0x0112: 6, 0x011A: "much"})
+    (frame,) = open_video([picture])
+    assert frame.image.shape == (40, 20, 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "I;16", "LA"])

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from ..errors import VideoError
 from .container import MAX_PIXELS, explain
@@ -24,6 +24,17 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 # The reader of JPEG is that of MPO too.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
+# How a picture is brought upright, by its EXIF orientation.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError)
 
 
@@ -37,7 +48,10 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """uint8 `[H, W, 3]`: upright by EXIF, alpha laid over black, 16-bit grey scaled to 8."""
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS} pixels")
-    image = ImageOps.exif_transpose(image)
+    # Not ImageOps.exif_transpose: that writes all of the EXIF anew, and fails over any bad entry.
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I;16"):
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.has_transparency_data:
