@@ -41,6 +41,11 @@ def test_unknown_rate_is_named():
         released_positions(100, 0.5, None)
 
 
+def test_thinning_to_more_than_anyone_can_look_at():
+    with pytest.raises(VideoError, match="wanted at most 1000000 sampled frames"):
+        thin(10**12, 10**11)
+
+
 def test_thinning_truncates():
     assert thin(10, 4).tolist() == [0, 3, 6, 9]
     assert thin(11, 4).tolist() == [0, 3, 6, 10]

@@ -27,7 +27,13 @@ def configure(stream: VideoStream, careful: bool) -> None:
     context = stream.codec_context
     context.thread_type = "SLICE" if careful else "AUTO"
     context.options = {"max_pixels": str(MAX_PIXELS)}
-    context.thread_count = 1 if careful else min(MAX_THREADS, len(os.sched_getaffinity(0)))
+    context.thread_count = 1 if careful else min(MAX_THREADS, _cores())
+
+
+def _cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not tell."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def pictures(

@@ -47,12 +47,13 @@ def thin(count: int, cap: int | None) -> np.ndarray:
 
     Source: the published evaluation scripts.
     """
-    if cap is None or count <= cap:
-        if count > MAX_SAMPLES:
-            raise VideoError(
-                f"wanted at most {MAX_SAMPLES} sampled frames, the video would give {count}; "
-                "lower fps or set max_frames"
-            )
+    kept = count if cap is None else min(count, cap)
+    if kept > MAX_SAMPLES:
+        raise VideoError(
+            f"wanted at most {MAX_SAMPLES} sampled frames, the video would give {kept}; "
+            "lower fps or set a lower max_frames"
+        )
+    if kept == count:
         return np.arange(count, dtype=np.int64)
     return np.linspace(0, count - 1, cap, dtype=np.int64)
 
