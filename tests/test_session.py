@@ -1,12 +1,13 @@
 """A video as a stream gives what the same frames in memory give, and says how it came about."""
 
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from model_files import Sizes, write_checkpoint, write_json
-from vilamp import InputError, VideoError, ViLAMP
+from vilamp import CheckpointError, InputError, VideoError, ViLAMP
 from vilamp.session import SHOWN_SIZE, TextStream
 from vilamp.video import open_video
 
@@ -137,6 +138,11 @@ def test_times_follow_the_frames(model, frames):
     assert kinds <= ({"score"} if model.config.compat == "paper" else {"score", "fill"})
 
 
+def test_budget_beyond_the_video_costs_nothing(model, frames):
+    selections = [model.session(frames, keyframes=k).select(QUESTION) for k in (N, 10**30)]
+    assert selections[0] == selections[1]
+
+
 @pytest.mark.parametrize("budget", [1, 7])
 def test_budget_is_kept(model, frames, budget):
     selection = model.session(frames, keyframes=budget).select(QUESTION)
@@ -172,7 +178,8 @@ def test_progress_counts_both_sweeps(model, frames):
     session = model.session(frames, batch=10, progress=lambda *step: seen.append(step))
     session.ask(QUESTION, max_new_tokens=1)
     steps = [0, 10, 20, N]
-    assert seen == [("embed", n, N) for n in steps] + [("merge", n, N) for n in steps]
+    sweeps = [(phase, n, N) for phase in ("embed", "merge") for n in steps]
+    assert seen == [*sweeps, ("answer", 0, None)]
 
 
 def test_seed_decides_a_sampled_answer(model, frames):
@@ -195,8 +202,17 @@ def test_unusable_settings(model, frames, wrong):
 def test_empty_question(model, frames, question):
     session = model.session(frames)
     for act in (session.ask, session.select):
-        with pytest.raises(InputError, match="question"):
+        with pytest.raises(InputError, match="is empty"):
             act(question)
+
+
+def test_selecting_needs_no_tokenizer_of_the_language_model(folder, frames, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "model")
+    (place / "tokenizer.json").unlink()
+    session = ViLAMP.from_pretrained(place, device="cpu").session(frames)
+    assert session.select(QUESTION).keyframes
+    with pytest.raises(CheckpointError, match="has no tokenizer of the language model"):
+        session.ask(QUESTION)
 
 
 def test_video_without_frames(model):

@@ -70,6 +70,8 @@ def select(
             "wanted embeddings [N, D] and [Q, D], got "
             f"{list(frame_embeds.shape)} and {list(question_embeds.shape)}"
         )
+    # The result of the op is as wide as the budget, however few frames there are.
+    k = min(k, len(frame_embeds))
     scores = vk.similarity(frame_embeds, question_embeds)
     released = compat == "released"
     taken, count = vk.select_keyframes(

@@ -100,7 +100,8 @@ class VideoSession:
         video: what `vilamp.video.open_video` takes, or an open `FrameSource`.
         keyframes: budget of keyframes per question; the model's own when None.
         batch: frames that are decoded and given to a vision tower at once.
-        progress: called as `progress(phase, done, total)` after each batch.
+        progress: called as `progress(phase, done, total)` when a phase begins and after each batch;
+            `total` is None where it cannot be known.
         fps, sampling, max_frames: as in `open_video`, when `video` is not open yet.
     Raises:
         VideoError: the video cannot be opened.
@@ -130,14 +131,13 @@ class VideoSession:
 
     @torch.no_grad()
     def select(self, question: str) -> SelectionResult:
-        """Keyframes for a question, without answering it.
+        """Keyframes for a question, without answering it: CLIP's tokenizer is enough.
 
         Raises:
             InputError: an empty question.
             VideoError: no frame of the video can be decoded.
         """
-        prompt = self.model.tokenize(question)
-        query = self.model.embed_question(prompt.clip_input_ids, prompt.clip_attention_mask)
+        query = self.model.embed_query(question)
         return self._result(question, self.model.select(self._frames(), query, self.keyframes))
 
     @torch.no_grad()
