@@ -153,6 +153,18 @@ def test_select_json_and_sheet(model, video, tmp_path, capsys):
         assert (abs(pixels - level) <= 4).sum() > 1000
 
 
+def test_broken_frames_behind_the_last_keyframe_are_told_with_a_sheet(model, tmp_path, capsys):
+    for n, level in enumerate((10, 250, 90, 80)):
+        Image.new("RGB", (32, 24), (level,) * 3).save(tmp_path / f"{n}.png")
+    (tmp_path / "3.png").write_bytes(b"broken")
+    sheet = tmp_path / "sheet.out"
+    options = ["--keyframes", "1", "--json", "--sheet", str(sheet)]
+    assert run(["select", str(tmp_path), "bright", *options]) == 0
+    out, err = capsys.readouterr()
+    assert [place["time"] for place in json.loads(out)["video"]["skipped"]] == [3.0]
+    assert "1 broken frame left out" in err
+
+
 def test_folder_of_images(model, tmp_path, capsys):
     for n, level in enumerate((10, 250, 90)):
         Image.new("RGB", (32, 24), (level,) * 3).save(tmp_path / f"{n}.png")

@@ -101,7 +101,7 @@ def test_question(question: str, model, refused, video):
         *(("--max-new-tokens", value) for value in ("0", "long")),
         *(("--dtype", value) for value in ("int8", "float64x", "")),
         *(("--temperature", value) for value in ("-1", "nan", "hot")),
-        ("--seed", "-1"),
+        *(("--seed", value) for value in ("-1", "99999999999999999999")),
         ("--sampling", "random"),
         ("--compat", "other"),
         ("--no-such-option", "1"),
@@ -113,7 +113,7 @@ def test_option(option: str, value: str, model, refused, video):
     assert model.loaded_with == {}
 
 
-@pytest.mark.parametrize("device", ["banana", "cuda:999", ""], ids=repr)
+@pytest.mark.parametrize("device", ["banana", "cuda:999", "meta", ""], ids=repr)
 def test_device(device: str, refused, video, golden_dir):
     model = ["--model", golden_dir / "tiny_checkpoint"]
     line = refused("ask", video, "Which?", *model, "--device", device)

@@ -28,10 +28,13 @@ def device_of(asked: torch.device | str | None) -> torch.device:
     if asked is None:
         asked = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=asked).device
+        device = torch.empty(0, device=asked).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"device {asked!r}: cannot be used here ({reason})") from error
+    if device.type == "meta":
+        raise InputError(f"device {asked!r}: cannot be used here (it holds no numbers)")
+    return device
 
 
 def one_source(frames: Any, pixels: Any, clip_pixels: Any) -> tuple[Any, Any]:

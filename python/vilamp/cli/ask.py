@@ -41,7 +41,13 @@ def ask(
         ),
     ] = 0.0,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of that drawing: same seed, same answer.")
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=2**63 - 1,
+            help="Seed of that drawing: same seed, same answer.",
+        ),
     ] = 0,
     report: Annotated[
         Path | None,
@@ -107,7 +113,7 @@ def ask(
         )
     else:
         print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
-    say_notes(settings, frames)
+    say_notes(settings, frames.skipped)
     if output and not json:
         print(f"report: {output.path}", file=sys.stderr)
 

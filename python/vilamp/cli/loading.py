@@ -10,8 +10,10 @@ from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vilamp.model import ViLAMP
-    from vilamp.video import FrameSource
+    from vilamp.video import FrameSource, Skipped
 
 DEFAULT_MODEL = "default"
 DEFAULT_MODEL_NOTE = (
@@ -53,12 +55,12 @@ def load_model(settings: Settings, bars: ProgressBars) -> ViLAMP:
     return model
 
 
-def say_notes(settings: Settings, frames: FrameSource) -> None:
+def say_notes(settings: Settings, skipped: Sequence[Skipped]) -> None:
     """What should be known about a result, after it: broken frames, and what the model saw."""
-    if frames.skipped:
-        time, reason = frames.skipped[0]
+    if skipped:
+        time, reason = skipped[0]
         where = clock(time) if time is not None else "an unknown time"
-        count = len(frames.skipped)
+        count = len(skipped)
         note(f"{count} broken frame{'s' * (count != 1)} left out, first at {where}: {reason}")
     if settings.model == DEFAULT_MODEL:
         note(DEFAULT_MODEL_NOTE)

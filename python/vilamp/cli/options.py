@@ -43,7 +43,9 @@ Model = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="Such as cpu, cuda, cuda:1, mps. [default: the best there is]"),
+    typer.Option(
+        "--device", help="Such as cpu, cuda, cuda:1, mps. [default: a CUDA GPU, else cpu]"
+    ),
 ]
 Dtype = Annotated[
     str | None,

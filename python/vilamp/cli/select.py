@@ -66,6 +66,9 @@ def select(
         loaded = load_model(settings, bars)
         session = loaded.session(frames, keyframes=settings.keyframes, progress=bars)
         found = session.select(query)
+        # Kept here: the sheet reads the video once more, and only as far as it must.
+        skipped = frames.skipped
+        seen = frames_as_dict(frames, found)
         if output:
             bars("sheet", 0, None)
             _write_sheet(output, frames, found)
@@ -77,7 +80,7 @@ def select(
                 "keyframes": keyframes_as_dicts(found.keyframes),
                 "scores": found.scores,
                 "times": found.times,
-                "video": frames_as_dict(frames, found),
+                "video": seen,
                 "model": model_as_dict(model, loaded),
                 "settings": settings.as_dict(),
                 "sheet": str(output.path) if output else None,
@@ -85,7 +88,7 @@ def select(
         )
     else:
         Console(highlight=False).print(_table(found.keyframes))
-    say_notes(settings, frames)
+    say_notes(settings, skipped)
     if output and not json:
         print(f"sheet: {output.path}", file=sys.stderr)
 
