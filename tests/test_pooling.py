@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import vilamp_kernels as vk
 from vilamp_kernels import reference
 from vilamp_kernels.reference import numerics
+from vilamp_kernels.reference.pooling import gather_keys
 from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
 
 pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
@@ -86,6 +87,15 @@ LAYOUTS = {
     "unaligned": lambda t: torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape),
     "expanded": lambda t: t[:1].expand(t.shape),
 }
+
+
+def test_rows_outside_the_bank_are_the_nearest_row_where_nobody_looks():
+    """Where checking would stop a device: the same row for the keys and for their gradients."""
+    x, bank = torch.randn(4, 3, 5), torch.randn(2, 3, 5)
+    keys = gather_keys(x, bank, torch.tensor([-7, -2, -1, 9]))
+    assert torch.equal(keys.patches, torch.stack([bank[0], x[1], x[2], bank[1]]))
+    assert keys.rows[0] == 0 and keys.rows[3] == 1
+    assert keys.present.tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

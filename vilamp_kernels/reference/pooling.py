@@ -31,7 +31,7 @@ def gather_keys(x: Tensor, bank: Tensor, assignment: Tensor) -> Keys:
         return Keys(x, itself, itself, torch.zeros_like(assignment))
     rows = assignment.clamp(0, bank.shape[0] - 1)
     # No row of the bank stands in where there is no reference: a NaN in it would reach gradients.
-    from_bank = (assignment >= 0).view(-1, 1, 1)
+    from_bank = (present & ~itself).view(-1, 1, 1)
     return Keys(torch.where(from_bank, bank[rows].to(x.dtype), x), present, itself, rows)
 
 
