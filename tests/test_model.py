@@ -111,6 +111,10 @@ class TestEmbed:
         whole = cut.embed(frames=frames, **PROMPT).inputs_embeds
         assert whole.shape[1] == 6 + 3 * 16 + 8 + 1
         assert torch.equal(short, whole[:, :30])
+        # What transformers writes where there is no limit.
+        write_checkpoint(tmp_path, tokenizer_model_max_length=int(1e30))
+        unlimited = ViLAMP.from_pretrained(tmp_path, device="cpu")
+        assert torch.equal(unlimited.embed(frames=frames, **PROMPT).inputs_embeds, whole)
 
 
 class TestBuildingBlocks:

@@ -125,7 +125,7 @@ class ViLAMPConfig(PreTrainedConfig):
             f2t_thrd=files.real(fields, "f2t_thrd", 0.2),
             composer_proj_dim=files.integer(fields, "composer_proj_dim", 512),
             tokenizer_model_max_length=files.integer(
-                fields, "tokenizer_model_max_length", None, most=2**62
+                fields, "tokenizer_model_max_length", None, most=files.NO_LIMIT
             ),
             clip_model_path=fields.get("clip_model_path"),
             clip_mean=mean,

@@ -85,6 +85,8 @@ _CLIP_TEXT_FIELDS = (
 # A size beyond this is a damaged or hostile config; building such a model would not end.
 _LARGEST_SIZE = 2**24
 _MOST_LAYERS = 512
+NO_LIMIT = int(1e30)
+"""What `transformers` writes for the length of a text that has no limit."""
 
 
 def read_json(path: Path) -> dict:
