@@ -182,6 +182,7 @@ class TestStopIds:
         ({"num_attention_heads": 48}, "num_attention_heads times an even number"),
         ({"max_frame_num": 0}, "max_frame_num"),
         ({"f2f_thrd": float("nan")}, "f2f_thrd must be a finite number"),
+        ({"f2t_thrd": 10**400}, "f2t_thrd must be a finite number"),
         ({"torch_dtype": "float31"}, "'float31' is no dtype"),
         ({"clip_model_path": ["clip"]}, "clip_model_path must be a name"),
         ({"eos_token_id": "end"}, "eos_token_id must be ids"),
@@ -201,8 +202,9 @@ def test_refused(folder, fields, message):
         ("{", "not readable as JSON"),
         ("[1]", "wanted a JSON object, got list"),
         ("[" * 100_000, "not readable as JSON"),
+        ('{"vocab_size": ' + "9" * 5000 + "}", "not readable as JSON"),
     ],
-    ids=["broken", "list", "deep"],
+    ids=["broken", "list", "deep", "number without end"],
 )
 def test_broken_json(folder, text, message):
     (folder / "config.json").write_text(text)

@@ -156,6 +156,21 @@ class TestLanguageTokenizer:
         with pytest.raises(CheckpointError, match=f"should have id {END + 5}, gets {END_OF_TEXT}"):
             language_tokenizer(qwen)
 
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("added_tokens.json", {"<|im_end|>": "x"}),
+            ("added_tokens.json", {"<|im_end|>": None}),
+            ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "a"}}}),
+            ("tokenizer_config.json", {"added_tokens_decoder": {"1": 5}}),
+            ("tokenizer_config.json", {"added_tokens_decoder": ["a"]}),
+        ],
+    )
+    def test_added_tokens_that_are_none(self, qwen, name, content):
+        write_json(qwen / name, content)
+        with pytest.raises(CheckpointError, match="added tokens not as texts and ids"):
+            language_tokenizer(qwen)
+
     def test_absent(self, tmp_path):
         with pytest.raises(CheckpointError, match="has no tokenizer of the language model"):
             language_tokenizer(tmp_path)

@@ -8,7 +8,7 @@ so no file can choose code, an attention implementation or a download.
 from __future__ import annotations
 
 import json
-import math
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -101,7 +101,7 @@ def read_json(path: Path) -> dict:
         raise CheckpointError(f"{path}: larger than {JSON_BYTES} bytes, no configuration is")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: wanted a JSON object, got {type(value).__name__}")
@@ -334,14 +334,19 @@ def real(fields: Mapping, name: str, default: float) -> float:
     """A finite number."""
     value = fields.get(name)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not _is_finite(value):
         raise CheckpointError(f"config: {name} must be a finite number, got {value!r}")
     return float(value)
 
 
+def _is_finite(value: Any) -> bool:
+    # Compared, not converted: an integer of JSON can be larger than any float.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
 def _three(fields: Mapping, name: str, default: tuple) -> tuple[float, ...]:
     value = fields.get(name, default)
-    numbers = [x for x in value if isinstance(x, int | float)] if hasattr(value, "__iter__") else []
+    numbers = [x for x in value if _is_finite(x)] if hasattr(value, "__iter__") else []
     if len(numbers) != 3 or (name == "image_std" and 0 in numbers):
         raise CheckpointError(f"preprocessor_config.json: {name} must be 3 numbers, got {value!r}")
     return tuple(float(x) for x in numbers)

@@ -18,7 +18,7 @@ CLIP_TOKENS = 49408
 
 
 def has_language_tokenizer(folder: Path) -> bool:
-    """Whether `language_tokenizer` would find its files."""
+    """Whether a folder has a tokenizer of the language model, be it an incomplete one."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
@@ -115,6 +115,22 @@ def _from_vocabulary(kind: type, folder: Path, **options: Any) -> PreTrainedToke
 
 def _add_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, settings: Mapping) -> None:
     """Add the tokens that the folder names beside the vocabulary, each with the id it states."""
+    try:
+        stated = _stated_tokens(folder, settings)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: added tokens not as texts and ids ({error})") from error
+    for number in sorted(stated):
+        token = stated[number]
+        tokenizer.add_tokens([token], special_tokens=token.special)
+        given = tokenizer.convert_tokens_to_ids(token.content)
+        if given != number:
+            raise CheckpointError(
+                f"{folder}: token {token.content!r} should have id {number}, gets {given}"
+            )
+
+
+def _stated_tokens(folder: Path, settings: Mapping) -> dict[int, AddedToken]:
+    """Id -> token, from both places where folders list them."""
     stated: dict[int, AddedToken] = {}
     for text, number in _optional_json(folder / "added_tokens.json").items():
         stated[int(number)] = AddedToken(text, special=True)
@@ -125,14 +141,7 @@ def _add_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, settings: Mapp
             if name in entry
         }
         stated[int(number)] = AddedToken(_text_of(entry), **flags)
-    for number in sorted(stated):
-        token = stated[number]
-        tokenizer.add_tokens([token], special_tokens=token.special)
-        given = tokenizer.convert_tokens_to_ids(token.content)
-        if given != number:
-            raise CheckpointError(
-                f"{folder}: token {token.content!r} should have id {number}, gets {given}"
-            )
+    return stated
 
 
 def _optional_json(path: Path) -> dict:
