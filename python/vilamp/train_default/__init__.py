@@ -14,6 +14,7 @@ composer  the learned maps of the merging: weight on what flashes               
 lookup    language model on made-up visual tokens (no pictures): look up and answer    lookup.py
 reading   language model on the tokens of the real towers, then on long videos         reading.py
 focus     the same with look-alikes: questions about what the selector brought up       reading.py
+review    once more, with more questions about each video                              reading.py
 
 Then `export.py` writes the model folder in the published layout, and
 `python -m vilamp.train_default.evaluate` says what each part of it is worth.

@@ -37,6 +37,7 @@ STAGES = {
     "composer": Stage(("patches", "selector"), 1, "composer.safetensors"),
     "reading": Stage(("lookup", "embeds", "composer"), 2, "reading.safetensors"),
     "focus": Stage(("reading",), 2, "focus.safetensors"),
+    "review": Stage(("focus",), 2, "review.safetensors"),
 }
 
 
@@ -55,6 +56,7 @@ def work(name: str) -> Callable[[Path], None]:
         "composer": composer.train_composer,
         "reading": reading.train_reading,
         "focus": reading.train_focus,
+        "review": reading.train_review,
     }[name]
 
 

@@ -6,7 +6,7 @@ composer against the keyframe before it. Further questions share the video.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, GRID, KEYFRAMES, TAU
 
-STEPS, FOCUS_STEPS = 1000, 620
+STEPS, FOCUS_STEPS, REVIEW_STEPS = 1000, 620, 500
 _CHUNK = 512
 
 
@@ -180,6 +180,12 @@ def focused_size_at(step: int, steps: int) -> Size:
     return Size(4, 300, KEYFRAMES, QUESTIONS, focus=True)
 
 
+def review_size_at(step: int, steps: int) -> Size:
+    """The same with ten questions about each video."""
+    size = focused_size_at(step, steps)
+    return replace(size, questions=max(size.questions, 10))
+
+
 def train_reading(folder: Path) -> None:
     """Train on real tokens, starting from `lookup.safetensors`; writes `reading.safetensors`."""
     _train(folder, "lookup", "reading", STEPS, size_at, grounding=0.1)
@@ -188,6 +194,11 @@ def train_reading(folder: Path) -> None:
 def train_focus(folder: Path) -> None:
     """Go on with the hardest questions, those about look-alikes; writes `focus.safetensors`."""
     _train(folder, "reading", "focus", FOCUS_STEPS, focused_size_at, grounding=0.2)
+
+
+def train_review(folder: Path) -> None:
+    """Once more with more questions about each video; writes `review.safetensors`."""
+    _train(folder, "focus", "review", REVIEW_STEPS, review_size_at, grounding=0.2)
 
 
 def _train(
@@ -216,5 +227,5 @@ def _train(
 def load_language(folder: Path) -> Language:
     """The trained language model."""
     model = Language()
-    model.load_state_dict(load_file(folder / "focus.safetensors"))
+    model.load_state_dict(load_file(folder / "review.safetensors"))
     return model.requires_grad_(False).eval()
