@@ -64,7 +64,8 @@ def decode(
         hidden = language_model.model(**step, past_key_values=cache, use_cache=True)
         row = language_model.lm_head(hidden.last_hidden_state[0, -1]).float()
         if do_sample:
-            chances = torch.softmax(row / temperature, dim=-1).cpu()
+            # In fp64, from the largest down: no temperature above 0 overflows.
+            chances = torch.softmax((row - row.max()).cpu().double() / temperature, dim=-1)
             token = int(torch.multinomial(chances, 1, generator=generator))
         else:
             token = int(row.argmax())

@@ -219,10 +219,12 @@ class VideoSession:
     ) -> tuple[Tensor, list[Illustration]]:
         """Sweep 2: `[S, H]`, the tokens of the video in time order, and what is to be shown."""
         keyframes = set(selection.indices[0].tolist())
+        count = len(selection.scores[0])
         merger = self.model.merger(query, selection)
         tokens: list[Tensor] = []
         illustrations: list[Illustration] = []
         for frames in self._batches("merge"):
+            self._require_count(frames[-1].index + 1, at_most=count)
             patches = self.model.patches([frame.image for frame in frames])
             pooled = merger.push(patches, frames[0].index, return_weights=bool(shown))
             merged, weights = pooled if shown else (pooled, None)
@@ -236,12 +238,15 @@ class VideoSession:
                     grid = weights[0, row].reshape(self.model.config.grid).float().cpu().numpy()
                     picture = Illustration(_small(frame), None if is_keyframe else grid)
                     illustrations.append(picture)
-        if merger.position != len(selection.scores[0]):
-            raise VideoError(
-                f"{self.source.info.path}: changed while it was read, "
-                f"{len(selection.scores[0])} frames at first and {merger.position} now"
-            )
+        self._require_count(count, at_most=merger.position)
         return torch.cat(tokens), illustrations
+
+    def _require_count(self, frames: int, at_most: int) -> None:
+        if frames > at_most:
+            raise VideoError(
+                f"{self.source.info.path or 'video'}: changed while it was read, "
+                "the two sweeps met different numbers of frames"
+            )
 
     def _batches(self, phase: str) -> Iterator[list[Frame]]:
         """Batches of frames of one sweep, with progress."""
