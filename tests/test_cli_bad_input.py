@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import vilamp.model
 from cli_fakes import FakeModel
+from PIL import Image
+from vilamp.checkpoint import find_folder
 from vilamp.cli.app import run
 from vilamp.drawn import write_video
 from vilamp.errors import CheckpointError
@@ -118,6 +120,44 @@ def test_device(device: str, refused, video, golden_dir):
     model = ["--model", golden_dir / "tiny_checkpoint"]
     line = refused("ask", video, "Which?", *model, "--device", device)
     assert f"device {device!r}" in line
+
+
+@pytest.mark.parametrize(("command", "option"), [("ask", "--report"), ("select", "--sheet")])
+def test_output_never_replaces_the_video(command, option, video, model, refused, tmp_path):
+    path = tmp_path / "clip.mp4"
+    shutil.copyfile(video, path)
+    linked = tmp_path / "other.png"
+    linked.symlink_to(path)
+    for output in (path, linked):
+        assert "would replace what is read" in refused(command, path, "Which?", option, output)
+    assert path.read_bytes() == video.read_bytes()
+
+
+@pytest.mark.parametrize(("command", "option"), [("ask", "--report"), ("select", "--sheet")])
+def test_output_never_replaces_an_image_of_the_folder(command, option, model, refused, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    line = refused(command, tmp_path, "Which?", option, tmp_path / "a.png")
+    assert "would replace what is read" in line
+    # A file that is no image of the video may be written again.
+    (tmp_path / "page.html").touch()
+    assert run([command, str(tmp_path), "Which?", option, str(tmp_path / "page.html")]) == 0
+
+
+def test_empty_names_do_not_mean_the_working_directory(model, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert "VIDEO is empty" in refused("select", "", "Which?")
+    with pytest.raises(CheckpointError, match="name of the model is empty"):
+        find_folder(" ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_full_output_device():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "vilamp", "doctor"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "vilamp: cannot write the result: No space left on device\n"
 
 
 @pytest.mark.parametrize(("command", "option"), [("ask", "--report"), ("select", "--sheet")])

@@ -91,14 +91,16 @@ def write_streams(path, *, sizes=(), sound=True, cover=None):
 def test_sound_without_a_picture_in_a_video_container(tmp_path):
     path = write_streams(tmp_path / "sound.mp4")
     message = refusal(path)
-    assert message.endswith("sound.mp4: wanted a video stream, the file holds 0: audio")
+    assert message.endswith("sound.mp4: wanted a video stream, the file holds audio (stream 0)")
 
 
 def test_cover_art_is_no_video(tmp_path):
     path = write_streams(tmp_path / "song.mp4", cover=(320, 240))
     with av.open(str(path)) as container:
         assert [s.type for s in container.streams] == ["audio", "video"]
-    assert refusal(path).endswith("wanted a video stream, the file holds 0: audio, 1: video")
+    assert refusal(path).endswith(
+        "wanted a video stream, the file holds audio (stream 0), video (stream 1)"
+    )
 
 
 def test_cover_art_beside_the_video(tmp_path):
@@ -120,7 +122,7 @@ def test_several_video_streams(tmp_path):
     assert second.info.stream == 1
     assert first.fingerprint() != second.fingerprint()
     assert refusal(path, stream=2).endswith(
-        "wanted video stream 2, the file holds 0: video, 1: video, 2: audio"
+        "wanted video stream 2, the file holds video (stream 0), video (stream 1), audio (stream 2)"
     )
     assert "wanted video stream 7" in refusal(path, stream=7)
 

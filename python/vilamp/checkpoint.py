@@ -66,6 +66,8 @@ def find_folder(path_or_hub_id: str | Path) -> Path:
     """
     if path_or_hub_id == "default":
         return DEFAULT_MODEL
+    if not str(path_or_hub_id).strip():
+        raise CheckpointError("the name of the model is empty: wanted a folder or a hub id")
     folder = Path(path_or_hub_id).expanduser()
     if folder.is_dir():
         return folder

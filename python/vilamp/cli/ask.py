@@ -68,7 +68,7 @@ def ask(
         sampling=sampling,
     )
     question = asked(question)
-    output = OutputFile(report, "--report") if report else None
+    output = OutputFile(report, "--report", video) if report else None
 
     frames = open_frames(video, settings)
     with ProgressBars() as bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from vilamp.cli.output import note, one_line
 from vilamp.errors import ViLAMPError
 
 OK, NO_READER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # typer publishes BadParameter only; its base is what every error of parsing shares, whether typer
 # takes it from click (older versions) or carries its own copy (newer ones).
@@ -44,6 +47,13 @@ def exit_status(command: Callable[[], object], debug: bool = False) -> int:
         # `vilamp select ... | head`: what is still in the buffer has no reader, and nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
+    except OSError as error:
+        # An error of a named file is a defect: whoever opened it had to expect it.
+        if error.filename is not None or error.errno not in _NO_ROOM:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"vilamp: cannot write the result: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     for warning in warned:

@@ -8,6 +8,7 @@ from vilamp.cli.options import Settings
 from vilamp.cli.output import note
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
+from vilamp.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,10 @@ def open_frames(video: str, settings: Settings) -> FrameSource:
 
     Raises:
         VideoError: there is no such file, or no picture in it.
+        InputError: an empty name, which would mean the working directory.
     """
+    if not video.strip():
+        raise InputError("VIDEO is empty: wanted a video file or a folder of images")
     from vilamp.video import open_video
 
     return open_video(

@@ -46,21 +46,35 @@ def _finite(value: object) -> object:
     return value
 
 
+def _would_damage(path: Path, video: Path) -> bool:
+    """Whether a file put there would take the place of the video, or of an image of its folder."""
+    if not path.exists() or not video.exists():
+        return False
+    if not video.is_dir():
+        return path.samefile(video)
+    from vilamp.video.images import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES and path.parent.samefile(video)
+
+
 class OutputFile:
     """A file that is written at the end of long work, and checked before it starts.
 
     Args:
         path: where it goes; an existing regular file is replaced.
         option: the option it was named with, for messages.
+        video: what is read meanwhile, a file or a folder of images: never replaced.
 
     Raises:
-        InputError: its folder is missing, or nothing can be written there.
+        InputError: its folder is missing, nothing can be written there, or it is (in) the video.
     """
 
-    def __init__(self, path: Path, option: str) -> None:
+    def __init__(self, path: Path, option: str, video: str | None = None) -> None:
         self.path = path
         self.option = option
         try:
+            if video is not None and _would_damage(path, Path(video)):
+                raise InputError(f"{option}: {path} would replace what is read, {video}")
             if path.exists() and not path.is_file():
                 raise InputError(f"{option}: {path} is not a regular file")
             if path.exists() and not os.access(path, os.W_OK):

@@ -59,7 +59,7 @@ def select(
         sampling=sampling,
     )
     query = asked(query)
-    output = OutputFile(sheet, "--sheet") if sheet else None
+    output = OutputFile(sheet, "--sheet", video) if sheet else None
 
     frames = open_frames(video, settings)
     with ProgressBars() as bars:

@@ -66,4 +66,4 @@ def _contents(container: av.container.InputContainer) -> str:
     held = [
         (stream.index, kind) for kind in kinds for stream in getattr(container.streams, kind, ())
     ]
-    return ", ".join(f"{index}: {kind}" for index, kind in sorted(held)) or "nothing known"
+    return ", ".join(f"{kind} (stream {index})" for index, kind in sorted(held)) or "nothing known"
