@@ -2,7 +2,7 @@
 
 >>> from vilamp import ViLAMP
 >>> model = ViLAMP.from_pretrained("default")
->>> print(model.session("video.mp4").ask("Where is the red star?").text)
+>>> print(model.session("demo/video.mp4").ask("In what place do you see the pink cross?").text)
 """
 
 from __future__ import annotations
