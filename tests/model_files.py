@@ -210,7 +210,7 @@ def config_of(sizes: Sizes) -> dict:
         "mm_spatial_pool_mode": "bilinear",
         "mm_vision_select_layer": -2,
         "mm_vision_tower": VISION_FOLDER,
-        "clip_model_path": f"/home/someone/models/{CLIP_FOLDER}",
+        "clip_model_path": f"/data/models/{CLIP_FOLDER}",
         "activate_frame_selector": True,
         "composer_type": "sig_pooling",
         "composer_proj_dim": sizes.projection,
