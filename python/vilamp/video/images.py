@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -99,13 +100,13 @@ class Pictures(FrameSource):
             frame_count=count,
         )
 
+    @abstractmethod
     def _fetch(self, position: int) -> np.ndarray:
         """Picture at `position` as uint8 `[H, W, 3]`; raises one of `BROKEN`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _content(self) -> Iterator[bytes]:
         """What tells this content from another."""
-        raise NotImplementedError
 
     def _first(self) -> np.ndarray:
         reason = None
