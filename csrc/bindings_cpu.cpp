@@ -2,10 +2,17 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
+#include "vilamp/bandwidth.h"
+#include "vilamp/instruction_set.h"
+#include "vilamp/mapped.h"
+#include "vilamp/pooling.h"
+#include "vilamp/reference_frames.h"
+#include "vilamp/selection.h"
 #include "vilamp/similarity.h"
 
 #if defined(__clang__)
@@ -21,66 +28,379 @@ namespace py = pybind11;
 namespace vilamp {
 namespace {
 
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
+// A tensor in Python: (address, sizes, strides in elements). The last stride has to be 1.
+template <size_t kRank>
+using Given = std::tuple<uintptr_t, std::array<int64_t, kRank>, std::array<int64_t, kRank>>;
+// None for what is not wanted.
+template <size_t kRank>
+using Maybe = std::optional<Given<kRank>>;
+
+// Complaints begin with the name of the op.
+class Op {
+ public:
+  explicit Op(const char* name) : name_(name) {}
+
+  void require(bool holds, const std::string& wanted) const {
+    if (!holds) throw std::invalid_argument(std::string(name_) + ": " + wanted);
+  }
+
+  DType dtype(const std::string& name) const {
+    if (name == "float32") return DType::kFloat32;
+    if (name == "float64") return DType::kFloat64;
+    if (name == "bfloat16") return DType::kBFloat16;
+    if (name == "float16") return DType::kFloat16;
+    throw std::invalid_argument(
+        std::string(name_) + ": wanted dtype float32, float64, bfloat16 or float16; given " + name);
+  }
+
+  template <size_t kRank>
+  Tensor<kRank> tensor(const char* what, const Given<kRank>& given) const {
+    Tensor<kRank> tensor;
+    tensor.data = reinterpret_cast<void*>(std::get<0>(given));
+    tensor.size = std::get<1>(given);
+    tensor.stride = std::get<2>(given);
+    for (const int64_t size : tensor.size)
+      require(size >= 0, std::string("negative size of ") + what);
+    require(tensor.data || tensor.elements() == 0, std::string(what) + " has no address");
+    require(tensor.stride[kRank - 1] == 1 || tensor.size[kRank - 1] <= 1 || tensor.elements() == 0,
+            std::string("wanted a last stride of 1 for ") + what);
+    return tensor;
+  }
+
+  template <size_t kRank>
+  Tensor<kRank> tensor(const char* what, const Maybe<kRank>& given) const {
+    return given ? tensor<kRank>(what, *given) : Tensor<kRank>{};
+  }
+
+  void common(double eps, int threads) const {
+    require(threads >= 1, "wanted at least one thread");
+    require(eps >= 0, "wanted eps >= 0");
+  }
+
+ private:
+  const char* name_;
+};
+
+template <size_t kRank, size_t... kIndex>
+bool sizes_are(const Tensor<kRank>& tensor, const std::array<int64_t, kRank>& sizes,
+               std::index_sequence<kIndex...>) {
+  return ((tensor.size[kIndex] == sizes[kIndex]) && ...);
 }
 
-DType dtype_of(const std::string& name) {
-  if (name == "float32") return DType::kFloat32;
-  if (name == "float64") return DType::kFloat64;
-  if (name == "bfloat16") return DType::kBFloat16;
-  if (name == "float16") return DType::kFloat16;
-  throw std::invalid_argument(
-      "similarity: wanted dtype float32, float64, bfloat16 or float16; given " + name);
+template <size_t kRank>
+bool sizes_are(const Tensor<kRank>& tensor, const std::array<int64_t, kRank>& sizes) {
+  return sizes_are<kRank>(tensor, sizes, std::make_index_sequence<kRank>{});
 }
 
-using Shape3 = std::array<int64_t, 3>;
-using Stride2 = std::array<int64_t, 2>;
+template <typename Args>
+void run(void (*op)(const Args&), const Args& args) {
+  const py::gil_scoped_release released;
+  op(args);
+}
 
-int64_t elements(const Shape3& shape) { return shape[0] * shape[1] * shape[2]; }
+void call_similarity(const std::string& dtype, const Given<3>& frames, const Given<3>& queries,
+                     const Given<3>& out, double eps, int threads) {
+  const Op op("similarity");
+  SimilarityArgs args{op.dtype(dtype),
+                      op.tensor("frames", frames),
+                      op.tensor("queries", queries),
+                      op.tensor("out", out),
+                      eps,
+                      threads};
+  op.common(eps, threads);
+  op.require(
+      args.frames.size[0] == args.queries.size[0] && args.frames.size[2] == args.queries.size[2] &&
+          sizes_are(args.out, {args.frames.size[0], args.queries.size[1], args.frames.size[1]}),
+      "wanted frames [B, N, D], queries [B, Q, D] and out [B, Q, N]");
+  run(similarity, args);
+}
 
-void similarity(const std::string& dtype, uintptr_t frames, const Shape3& frames_shape,
-                const Stride2& frames_stride, uintptr_t queries, const Shape3& queries_shape,
-                const Stride2& queries_stride, uintptr_t out, double eps, int threads) {
-  for (const int64_t size : frames_shape) require(size >= 0, "similarity: negative size");
-  for (const int64_t size : queries_shape) require(size >= 0, "similarity: negative size");
-  require(frames_shape[0] == queries_shape[0] && frames_shape[2] == queries_shape[2],
-          "similarity: wanted frames [B, N, D] and queries [B, Q, D] with one B and D");
-  require(threads >= 1, "similarity: wanted at least one thread");
-  require(eps >= 0, "similarity: wanted eps >= 0");
-  require(frames != 0 || elements(frames_shape) == 0, "similarity: frames has no address");
-  require(queries != 0 || elements(queries_shape) == 0, "similarity: queries has no address");
-  if (frames_shape[0] == 0 || frames_shape[1] == 0 || queries_shape[1] == 0) return;
-  require(out != 0, "similarity: out has no address");
+void call_similarity_backward(const std::string& dtype, const Given<3>& grad,
+                              const Given<3>& frames, const Given<3>& queries,
+                              const Maybe<3>& grad_frames, const Maybe<3>& grad_queries, double eps,
+                              int threads) {
+  const Op op("similarity_backward");
+  SimilarityBackwardArgs args{op.dtype(dtype),
+                              op.tensor("grad", grad),
+                              op.tensor("frames", frames),
+                              op.tensor("queries", queries),
+                              op.tensor("grad_frames", grad_frames),
+                              op.tensor("grad_queries", grad_queries),
+                              eps,
+                              threads};
+  op.common(eps, threads);
+  op.require(
+      args.frames.size[0] == args.queries.size[0] && args.frames.size[2] == args.queries.size[2] &&
+          sizes_are(args.grad, {args.frames.size[0], args.queries.size[1], args.frames.size[1]}) &&
+          (!args.grad_frames || args.grad_frames.size == args.frames.size) &&
+          (!args.grad_queries || args.grad_queries.size == args.queries.size),
+      "wanted frames [B, N, D], queries [B, Q, D], grad [B, Q, N] and gradients like them");
+  run(similarity_backward, args);
+}
 
-  SimilarityArgs args{};
-  args.dtype = dtype_of(dtype);
-  args.frames = reinterpret_cast<const void*>(frames);
-  args.queries = reinterpret_cast<const void*>(queries);
-  args.out = reinterpret_cast<void*>(out);
-  args.batch = frames_shape[0];
-  args.frames_count = frames_shape[1];
-  args.queries_count = queries_shape[1];
-  args.width = frames_shape[2];
-  args.frames_stride_b = frames_stride[0];
-  args.frames_stride_n = frames_stride[1];
-  args.queries_stride_b = queries_stride[0];
-  args.queries_stride_q = queries_stride[1];
-  args.eps = eps;
-  args.threads = threads;
-  similarity_serial(args);
+void call_select_keyframes(const std::string& dtype, const Given<3>& frames, const Given<3>& scores,
+                           const Maybe<1>& lengths, const Given<3>& indices, const Given<2>& count,
+                           double tau, std::optional<double> min_score, bool fill, double eps,
+                           int threads) {
+  const Op op("select_keyframes");
+  SelectArgs args{op.dtype(dtype),
+                  op.tensor("frames", frames),
+                  op.tensor("scores", scores),
+                  op.tensor("lengths", lengths),
+                  op.tensor("indices", indices),
+                  op.tensor("count", count),
+                  tau,
+                  min_score.has_value(),
+                  min_score.value_or(0),
+                  fill,
+                  eps,
+                  threads};
+  op.common(eps, threads);
+  op.require(args.frames.size[0] == args.scores.size[0] &&
+                 args.frames.size[1] == args.scores.size[2] &&
+                 (!args.lengths || args.lengths.size[0] == args.frames.size[0]) &&
+                 args.indices.size[0] == args.scores.size[0] &&
+                 args.indices.size[1] == args.scores.size[1] &&
+                 sizes_are(args.count, {args.scores.size[0], args.scores.size[1]}),
+             "wanted frames [B, N, D], scores [B, Q, N], lengths [B], indices [B, Q, K] and "
+             "count [B, Q]");
+  run(select_keyframes, args);
+}
+
+void call_fill_keyframes(const Given<2>& mask, const Given<2>& out, int64_t k) {
+  const Op op("fill_keyframes");
+  FillArgs args{op.tensor("mask", mask), op.tensor("out", out), k};
+  op.require(args.mask.size == args.out.size, "wanted mask and out of one size");
+  op.require(k >= 0, "wanted k >= 0");
+  run(fill_keyframes, args);
+}
+
+void call_reference_frames(const Given<2>& indices, const Given<2>& out,
+                           const std::string& policy) {
+  const Op op("reference_frames");
+  op.require(policy == "preceding" || policy == "nearest" || policy == "released",
+             "wanted policy preceding, nearest or released");
+  ReferenceFramesArgs args{op.tensor("indices", indices), op.tensor("out", out),
+                           policy == "preceding" ? ReferencePolicy::kPreceding
+                           : policy == "nearest" ? ReferencePolicy::kNearest
+                                                 : ReferencePolicy::kReleased};
+  op.require(args.indices.size[0] == args.out.size[0], "wanted as many rows of indices as of out");
+  run(reference_frames, args);
+}
+
+PoolInputs pool_inputs(const Op& op, const std::string& dtype, const Given<4>& patches,
+                       const Given<3>& queries, const Given<4>& references,
+                       const Given<3>& assignment, double alpha, double lam, double eps,
+                       int threads) {
+  PoolInputs in{op.dtype(dtype),
+                op.tensor("patches", patches),
+                op.tensor("queries", queries),
+                op.tensor("references", references),
+                op.tensor("assignment", assignment),
+                alpha,
+                lam,
+                eps,
+                threads};
+  op.common(eps, threads);
+  const auto& x = in.patches.size;
+  op.require(in.queries.size[0] == x[0] && in.queries.size[2] == x[3] &&
+                 sizes_are(in.references, {x[0], in.references.size[1], x[2], x[3]}) &&
+                 sizes_are(in.assignment, {x[0], in.queries.size[1], x[1]}),
+             "wanted patches [B, N, M, C], queries [B, Q, C], references [B, R, M, C] and "
+             "assignment [B, Q, N]");
+  return in;
+}
+
+void call_differential_pool(const std::string& dtype, const Given<4>& patches,
+                            const Given<3>& queries, const Given<4>& references,
+                            const Given<3>& assignment, double alpha, double lam,
+                            const Given<4>& tokens, const Maybe<4>& weights, double eps,
+                            int threads) {
+  const Op op("differential_pool");
+  PoolArgs args{
+      pool_inputs(op, dtype, patches, queries, references, assignment, alpha, lam, eps, threads),
+      op.tensor("tokens", tokens), op.tensor("weights", weights)};
+  const auto& x = args.in.patches.size;
+  const int64_t q = args.in.queries.size[1];
+  op.require(sizes_are(args.tokens, {x[0], q, x[1], x[3]}) &&
+                 (!args.weights || sizes_are(args.weights, {x[0], q, x[1], x[2]})),
+             "wanted tokens [B, Q, N, C] and weights [B, Q, N, M]");
+  run(differential_pool, args);
+}
+
+std::pair<double, double> call_differential_pool_backward(
+    const std::string& dtype, const Given<4>& patches, const Given<3>& queries,
+    const Given<4>& references, const Given<3>& assignment, double alpha, double lam,
+    const Given<4>& grad_tokens, const Maybe<4>& grad_weights, const Maybe<4>& grad_patches,
+    const Maybe<3>& grad_queries, const Maybe<4>& grad_references, double eps, int threads) {
+  const Op op("differential_pool_backward");
+  double grad_alpha = 0, grad_lam = 0;
+  PoolBackwardArgs args{
+      pool_inputs(op, dtype, patches, queries, references, assignment, alpha, lam, eps, threads),
+      op.tensor("grad_tokens", grad_tokens),
+      op.tensor("grad_weights", grad_weights),
+      op.tensor("grad_patches", grad_patches),
+      op.tensor("grad_queries", grad_queries),
+      op.tensor("grad_references", grad_references),
+      &grad_alpha,
+      &grad_lam};
+  const auto& x = args.in.patches.size;
+  const int64_t q = args.in.queries.size[1];
+  op.require(sizes_are(args.grad_tokens, {x[0], q, x[1], x[3]}) &&
+                 (!args.grad_weights || sizes_are(args.grad_weights, {x[0], q, x[1], x[2]})) &&
+                 (!args.grad_patches || args.grad_patches.size == x) &&
+                 (!args.grad_queries || args.grad_queries.size == args.in.queries.size) &&
+                 (!args.grad_references || args.grad_references.size == args.in.references.size),
+             "wanted grad_tokens [B, Q, N, C], grad_weights [B, Q, N, M] and gradients like the "
+             "inputs");
+  run(differential_pool_backward, args);
+  return {grad_alpha, grad_lam};
+}
+
+void call_normalise(const std::string& dtype, const Given<2>& rows, double eps, int threads) {
+  const Op op("normalise");
+  op.common(eps, threads);
+  run(normalise, NormaliseArgs{op.dtype(dtype), op.tensor("rows", rows), eps, threads});
+}
+
+void call_mapped_cosines(const std::string& dtype, const Given<3>& y, const Given<3>& units,
+                         const Given<1>& rows, const Given<2>& out, double eps, int threads) {
+  const Op op("mapped_cosines");
+  MappedCosinesArgs args{op.dtype(dtype),
+                         op.tensor("y", y),
+                         op.tensor("units", units),
+                         op.tensor("rows", rows),
+                         op.tensor("out", out),
+                         eps,
+                         threads};
+  op.common(eps, threads);
+  op.require((args.units.size[1] == args.y.size[1] || args.units.size[1] == 1) &&
+                 args.units.size[2] == args.y.size[2] && args.rows.size[0] == args.y.size[0] &&
+                 sizes_are(args.out, {args.y.size[0], args.y.size[1]}),
+             "wanted y [G, n, P], units [R, n or 1, P], rows [G] and out [G, n]");
+  for (int64_t i = 0; i < args.rows.size[0]; ++i) {
+    const int64_t row = *args.rows.at<const int64_t>(i);
+    op.require(row >= -1 && row < args.units.size[0], "wanted rows in -1..R-1");
+  }
+  run(mapped_cosines, args);
+}
+
+void call_pool_by_cosines(const std::string& dtype, const Given<3>& patches,
+                          const Given<3>& cos_query, const Given<3>& cos_key,
+                          const Given<3>& tokens, double alpha, double lam, int threads) {
+  const Op op("pool_by_cosines");
+  PoolByCosinesArgs args{op.dtype(dtype),
+                         op.tensor("patches", patches),
+                         op.tensor("cos_query", cos_query),
+                         op.tensor("cos_key", cos_key),
+                         op.tensor("tokens", tokens),
+                         alpha,
+                         lam,
+                         threads};
+  op.common(0, threads);
+  const auto& x = args.patches.size;
+  const int64_t q = args.tokens.size[0];
+  op.require(sizes_are(args.tokens, {q, x[0], x[2]}) &&
+                 sizes_are(args.cos_query, {q, x[0], x[1]}) &&
+                 sizes_are(args.cos_key, {q, x[0], x[1]}),
+             "wanted patches [N, M, C], cosines [Q, N, M] and tokens [Q, N, C]");
+  run(pool_by_cosines, args);
+}
+
+void call_bf16_cosines(const Given<3>& patches, const Given<3>& references,
+                       const Given<2>& assignment, const Given<2>& units, const Given<2>& w_iq,
+                       const Given<1>& b_iq, const Given<2>& w_ik, const Given<1>& b_ik,
+                       const Given<2>& w_k, const Given<1>& b_k, const Given<3>& cos_query,
+                       const Given<3>& cos_key, double eps, int threads) {
+  const Op op("bf16_cosines");
+  Bf16CosinesArgs args{op.tensor("patches", patches),
+                       op.tensor("references", references),
+                       op.tensor("assignment", assignment),
+                       op.tensor("units", units),
+                       op.tensor("w_iq", w_iq),
+                       op.tensor("b_iq", b_iq),
+                       op.tensor("w_ik", w_ik),
+                       op.tensor("b_ik", b_ik),
+                       op.tensor("w_k", w_k),
+                       op.tensor("b_k", b_k),
+                       op.tensor("cos_query", cos_query),
+                       op.tensor("cos_key", cos_key),
+                       eps,
+                       threads};
+  op.common(eps, threads);
+  op.require(has_bf16_cosines(), "this CPU has no bf16 dot products");
+  const auto& x = args.patches.size;
+  const int64_t q = args.assignment.size[0], p = args.units.size[1];
+  op.require(sizes_are(args.references, {args.references.size[0], x[1], x[2]}) &&
+                 sizes_are(args.assignment, {q, x[0]}) && args.units.size[0] == q &&
+                 sizes_are(args.w_iq, {p, x[2]}) && sizes_are(args.w_ik, {p, x[2]}) &&
+                 sizes_are(args.w_k, {p, x[2]}) && args.b_iq.size[0] == p &&
+                 args.b_ik.size[0] == p && args.b_k.size[0] == p &&
+                 sizes_are(args.cos_query, {q, x[0], x[1]}) &&
+                 sizes_are(args.cos_key, {q, x[0], x[1]}),
+             "wanted patches [N, M, C], references [R, M, C], assignment [Q, N], units [Q, P], "
+             "maps [P, C] and [P], cosines [Q, N, M]");
+  for (int64_t i = 0; i < q; ++i) {
+    for (int64_t n = 0; n < x[0]; ++n) {
+      const int64_t row = *args.assignment.at<const int64_t>(i, n);
+      op.require(row >= -2 && row < args.references.size[0], "wanted assignment in -2..R-1");
+    }
+  }
+  run(bf16_cosines, args);
+}
+
+uint64_t call_stream_read(uintptr_t address, int64_t bytes, int threads) {
+  const Op op("stream_read");
+  op.common(0, threads);
+  op.require(address != 0 && bytes >= 0, "wanted an address and a number of bytes");
+  const py::gil_scoped_release released;
+  return stream_read(reinterpret_cast<const void*>(address), bytes, threads);
 }
 
 }  // namespace
 }  // namespace vilamp
 
 PYBIND11_MODULE(_cpu, m) {
-  m.doc() = "C++ kernels on the CPU. Works on raw addresses: call it through vilamp_kernels.";
+  using namespace vilamp;
+  using py::arg;
+  m.doc() =
+      "C++ kernels on the CPU. Works on raw addresses: call it through vilamp_kernels. A tensor is "
+      "(address, sizes, strides in elements); its last stride is 1. What is None is not wanted.";
   m.attr("compiler") = "compiled by " VILAMP_COMPILER;
-  m.def("similarity", &vilamp::similarity, py::kw_only(), py::arg("dtype"), py::arg("frames"),
-        py::arg("frames_shape"), py::arg("frames_stride"), py::arg("queries"),
-        py::arg("queries_shape"), py::arg("queries_stride"), py::arg("out"), py::arg("eps"),
-        py::arg("threads"), py::call_guard<py::gil_scoped_release>(),
-        "frames [B, N, D] and queries [B, Q, D] -> out [B, Q, N]; strides in elements, the last "
-        "one is 1 and not given.");
+  m.def("instruction_set", &instruction_set,
+        "serial, avx2, avx512 or avx512_bf16: what this process uses.");
+  m.def("instruction_sets", &instruction_sets, "Those that this CPU and this build have.");
+  m.def("use_instruction_set", &use_instruction_set, arg("name"),
+        "From the next call on, in all threads. For tests and benchmarks.");
+  m.def("similarity", &call_similarity, py::kw_only(), arg("dtype"), arg("frames"), arg("queries"),
+        arg("out"), arg("eps"), arg("threads"));
+  m.def("similarity_backward", &call_similarity_backward, py::kw_only(), arg("dtype"), arg("grad"),
+        arg("frames"), arg("queries"), arg("grad_frames"), arg("grad_queries"), arg("eps"),
+        arg("threads"));
+  m.def("select_keyframes", &call_select_keyframes, py::kw_only(), arg("dtype"), arg("frames"),
+        arg("scores"), arg("lengths"), arg("indices"), arg("count"), arg("tau"), arg("min_score"),
+        arg("fill"), arg("eps"), arg("threads"));
+  m.def("fill_keyframes", &call_fill_keyframes, py::kw_only(), arg("mask"), arg("out"), arg("k"));
+  m.def("reference_frames", &call_reference_frames, py::kw_only(), arg("indices"), arg("out"),
+        arg("policy"));
+  m.def("differential_pool", &call_differential_pool, py::kw_only(), arg("dtype"), arg("patches"),
+        arg("queries"), arg("references"), arg("assignment"), arg("alpha"), arg("lam"),
+        arg("tokens"), arg("weights"), arg("eps"), arg("threads"));
+  m.def("differential_pool_backward", &call_differential_pool_backward, py::kw_only(), arg("dtype"),
+        arg("patches"), arg("queries"), arg("references"), arg("assignment"), arg("alpha"),
+        arg("lam"), arg("grad_tokens"), arg("grad_weights"), arg("grad_patches"),
+        arg("grad_queries"), arg("grad_references"), arg("eps"), arg("threads"),
+        "Returns the gradients of alpha and lam.");
+  m.def("normalise", &call_normalise, py::kw_only(), arg("dtype"), arg("rows"), arg("eps"),
+        arg("threads"));
+  m.def("mapped_cosines", &call_mapped_cosines, py::kw_only(), arg("dtype"), arg("y"), arg("units"),
+        arg("rows"), arg("out"), arg("eps"), arg("threads"));
+  m.def("pool_by_cosines", &call_pool_by_cosines, py::kw_only(), arg("dtype"), arg("patches"),
+        arg("cos_query"), arg("cos_key"), arg("tokens"), arg("alpha"), arg("lam"), arg("threads"));
+  m.def("has_bf16_cosines", &has_bf16_cosines);
+  m.def("bf16_cosines", &call_bf16_cosines, py::kw_only(), arg("patches"), arg("references"),
+        arg("assignment"), arg("units"), arg("w_iq"), arg("b_iq"), arg("w_ik"), arg("b_ik"),
+        arg("w_k"), arg("b_k"), arg("cos_query"), arg("cos_key"), arg("eps"), arg("threads"));
+  m.def("stream_read", &call_stream_read, py::kw_only(), arg("address"), arg("bytes"),
+        arg("threads"));
 }

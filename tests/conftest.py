@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import vilamp_kernels as vk
+from vilamp_kernels import cpu
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -36,6 +39,21 @@ def golden_file(golden_dir):
 @pytest.fixture(scope="session")
 def video_dir() -> Path:
     return DATA / "videos"
+
+
+def _backends() -> list[str]:
+    """`reference`, and the C++ kernels once for each instruction set of this CPU."""
+    if not cpu.status()[0]:
+        return ["reference"]
+    return ["reference", *(f"cpu-{name}" for name in cpu.instruction_sets())]
+
+
+@pytest.fixture(params=_backends())
+def backend(request):
+    """Runs a test once on each backend, by name."""
+    name, _, instruction_set = request.param.partition("-")
+    with vk.use_backend(name), cpu.use_instruction_set(instruction_set or None):
+        yield name
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import vilamp_kernels as vk
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("backend")]
 
 SIZES = (1, 2, 5, 31, 32, 33, 64, 200, 500, 2000)
 SPECIAL = ("K0", "K1", "N_eq_K", "high_text_threshold", "nan_row", "no_frames", "zero_row")

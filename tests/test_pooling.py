@@ -11,7 +11,7 @@ from vilamp_kernels.reference import numerics
 from vilamp_kernels.reference.pooling import gather_keys
 from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
 
-pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
+pytestmark = pytest.mark.usefixtures("uninitialised_is_nan", "backend")
 
 DTYPES = {
     "fp32": torch.float32,

@@ -8,7 +8,7 @@ import vilamp_kernels as vk
 from vilamp_kernels.reference import numerics
 from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs, projection
 
-pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
+pytestmark = pytest.mark.usefixtures("uninitialised_is_nan", "backend")
 
 DTYPES = {
     "fp32": torch.float32,

@@ -9,7 +9,7 @@ import vilamp_kernels as vk
 from vilamp_kernels import reference
 from vilamp_kernels.testing import generator, video_frames
 
-pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
+pytestmark = pytest.mark.usefixtures("uninitialised_is_nan", "backend")
 
 
 def padded(frames, k):

@@ -7,7 +7,6 @@ import torch
 import vilamp_kernels as vk
 from vilamp_kernels.testing import assert_within_budget, generator
 
-BACKENDS = ["reference", "cpu"]
 DTYPES = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
@@ -17,12 +16,6 @@ DTYPES = {
 SHAPES = [(1, 1, 1, 1), (2, 63, 3, 65), (1, 1000, 8, 512), (3, 2, 1, 7), (1, 130, 20, 16)]
 
 pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    with vk.use_backend(request.param):
-        yield request.param
 
 
 def make(b, n, q, d, dtype=torch.float32, seed=0):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import native
+from . import cpu
 from ._checks import autocast_on, no_autocast
 from ._library import lib
 
@@ -102,7 +102,7 @@ def _status(name: str) -> tuple[bool, str]:
     if name == "reference":
         return True, "plain PyTorch, any device"
     if name == "cpu":
-        return native.status()
+        return cpu.status()
     return False, "not built in this version"
 
 
@@ -136,7 +136,7 @@ def _choose(op: str, device: torch.device) -> Callable:
 def _automatic(op: str, device: torch.device) -> str:
     if device.type != "cpu" or "cpu" not in IMPLS[op]:
         return "reference"
-    available, reason = native.status()
+    available, reason = cpu.status()
     if available:
         return "cpu"
     warning = f"vilamp_kernels: the C++ module cannot be used, plain PyTorch runs: {reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import backends, reference
+from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
 from .._library import lib
 from ..reference.pooling import empty_outputs
@@ -13,8 +13,14 @@ from .common import EPS, first_order_only, scalar
 
 OP = "differential_pool"
 
-backends.register("differential_pool", reference=reference.differential_pool)
-backends.register("differential_pool_backward", reference=reference.differential_pool_backward)
+backends.register(
+    "differential_pool", reference=reference.differential_pool, cpu=cpu.differential_pool
+)
+backends.register(
+    "differential_pool_backward",
+    reference=reference.differential_pool_backward,
+    cpu=cpu.differential_pool_backward,
+)
 
 
 def fake_grads(inputs: tuple[Tensor, ...], wanted: list[bool]) -> tuple[Tensor, ...]:

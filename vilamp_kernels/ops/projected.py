@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import backends, reference
+from .. import backends, cpu, reference
 from .._checks import (
     autocast_on,
     no_autocast,
@@ -25,10 +25,16 @@ from .product import product
 
 OP = "projected_differential_pool"
 
-backends.register("projected_differential_pool", reference=reference.projected_differential_pool)
+backends.register(
+    "projected_differential_pool",
+    reference=reference.projected_differential_pool,
+    cpu=cpu.projected_differential_pool,
+)
+# Nearly all of its work is matrix products: both backends share the formula of the reference.
 backends.register(
     "projected_differential_pool_backward",
     reference=reference.projected_differential_pool_backward,
+    cpu=reference.projected_differential_pool_backward,
 )
 
 
@@ -88,16 +94,17 @@ first_order_only("projected_differential_pool_backward")
 
 
 def fold(maps: Projection) -> Projection:
-    """The maps with the last linear layer folded into those of patches, in fp32 (fp64 for fp64).
+    """The maps with the last linear layer folded into those of patches, in fp32 (fp64 for fp64);
+    maps without such a layer as they are.
 
     `W (O x + o) + b = (W O) x + (W o + b)`, so the product with `O` is left out for all patches
     but one token. The layer itself stays in the result, to be applied to that token by `finish`.
     Differentiable; the cost is three products `[P, E] x [E, C]`.
     """
+    if maps.output_weight is None:
+        return maps
     acc = acc_dtype(maps.w_iq)
     wide = Projection(*(None if t is None else t.to(acc) for t in maps))
-    if wide.output_weight is None:
-        return wide
 
     def folded(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if wide.output_bias is not None:

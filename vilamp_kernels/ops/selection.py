@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import backends, reference
+from .. import backends, cpu, reference
 from .._checks import (
     FLOATS,
     autocast_on,
@@ -20,9 +20,13 @@ from .common import EPS, cast
 
 POLICIES = ("preceding", "nearest", "released")
 
-backends.register("select_keyframes", reference=reference.select_keyframes)
-backends.register("fill_keyframes", reference=reference.fill_keyframes)
-backends.register("reference_frames", reference=reference.reference_frames)
+backends.register(
+    "select_keyframes", reference=reference.select_keyframes, cpu=cpu.select_keyframes
+)
+backends.register("fill_keyframes", reference=reference.fill_keyframes, cpu=cpu.fill_keyframes)
+backends.register(
+    "reference_frames", reference=reference.reference_frames, cpu=cpu.reference_frames
+)
 
 
 @torch.library.register_fake("vilamp_kernels::select_keyframes", lib=lib)

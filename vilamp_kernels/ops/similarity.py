@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import backends, native, reference
+from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_tensors
 from .._library import lib
 from ..reference.numerics import acc_dtype
@@ -13,12 +13,11 @@ from .common import EPS, cast, first_order_only
 
 OP = "similarity"
 
-backends.register("similarity", reference=reference.similarity, cpu=native.similarity)
-# The C++ module has no backward yet: both backends share the formula of the reference.
+backends.register("similarity", reference=reference.similarity, cpu=cpu.similarity)
 backends.register(
     "similarity_backward",
     reference=reference.similarity_backward,
-    cpu=reference.similarity_backward,
+    cpu=cpu.similarity_backward,
 )
 
 

@@ -1,33 +1,34 @@
 // Cosine similarity of frames with queries.
 #pragma once
 
-#include <cstdint>
-
-#include "vilamp/scalar.h"
+#include "vilamp/tensor.h"
 
 namespace vilamp {
 
-// frames [batch, frames_count, width], queries [batch, queries_count, width], both of `dtype` with
-// a last stride of 1; out [batch, queries_count, frames_count], contiguous, fp64 for fp64 and fp32
-// for the rest. Strides are in elements. `eps` is the floor on each norm.
+// Tensors of `dtype` but for out, grad and their like, which are fp64 for fp64 and fp32 for the
+// rest. The last stride of each is 1. `eps` is the floor on each norm.
 struct SimilarityArgs {
   DType dtype;
-  const void* frames;
-  const void* queries;
-  void* out;
-  int64_t batch;
-  int64_t frames_count;
-  int64_t queries_count;
-  int64_t width;
-  int64_t frames_stride_b;
-  int64_t frames_stride_n;
-  int64_t queries_stride_b;
-  int64_t queries_stride_q;
+  Tensor<3> frames;   // [B, N, D]
+  Tensor<3> queries;  // [B, Q, D]
+  Tensor<3> out;      // [B, Q, N]
   double eps;
   int threads;
 };
 
-// The plain scalar form: each frame is read once for all queries, its norm in the same pass.
-void similarity_serial(const SimilarityArgs& args);
+void similarity(const SimilarityArgs& args);
+
+struct SimilarityBackwardArgs {
+  DType dtype;
+  Tensor<3> grad;          // [B, Q, N]
+  Tensor<3> frames;        // [B, N, D]
+  Tensor<3> queries;       // [B, Q, D]
+  Tensor<3> grad_frames;   // [B, N, D] contiguous, or no address when not wanted
+  Tensor<3> grad_queries;  // [B, Q, D] contiguous, or no address when not wanted
+  double eps;
+  int threads;
+};
+
+void similarity_backward(const SimilarityBackwardArgs& args);
 
 }  // namespace vilamp

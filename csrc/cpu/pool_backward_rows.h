@@ -1,0 +1,162 @@
+// The gradients of one frame of differential pooling: docs/numerics.md has the formulas.
+#pragma once
+
+#include "pool_rows.h"
+
+namespace vilamp {
+
+// First sweep over the patches: cosines, and what the token's gradient says of each patch.
+template <class S, typename T, int R>
+VILAMP_INLINE void backward_cosines(const PoolBackwardFrame<T>& in, int64_t q, int64_t m) {
+  const PatchGrads<Acc<T>>& of = in.of[q];
+  patch_cosines<S, T, R>(in.forward, q, m, of.cos_query + m, of.cos_key + m, in.norms + m,
+                         of.key_norm + m);
+  const T* x[R];
+  for (int r = 0; r < R; ++r) x[r] = in.forward.x + (m + r) * in.forward.x_stride;
+  const Acc<T>* grad[1] = {in.grad_tokens[q]};
+  Acc<T> dots[R][1];
+  dot_tile<S, T, R, 1, false>(x, grad, in.forward.width, dots, nullptr);
+  for (int r = 0; r < R; ++r) of.grad_logit[m + r] = dots[r][0];
+}
+
+// From cosines to the weights and the gradient of each logit; adds those of alpha and lam.
+template <typename T>
+VILAMP_INLINE void backward_softmax(const PoolBackwardFrame<T>& in, int64_t q) {
+  using A = Acc<T>;
+  const PatchGrads<A>& of = in.of[q];
+  const int64_t patches = in.forward.patches;
+  const A alpha = in.forward.alpha, lam = in.forward.lam;
+  A max = A(-HUGE_VAL);
+  for (int64_t m = 0; m < patches; ++m) {
+    const A logit = (of.cos_query[m] - lam * of.cos_key[m]) / alpha;
+    of.weight[m] = logit;
+    max = logit > max ? logit : max;
+  }
+  double sum = 0;
+  for (int64_t m = 0; m < patches; ++m) {
+    of.weight[m] = exponential(of.weight[m] - max);
+    sum += of.weight[m];
+  }
+  double mean = 0;
+  for (int64_t m = 0; m < patches; ++m) {
+    of.weight[m] = static_cast<A>(of.weight[m] / sum);
+    if (in.grad_weights[q]) of.grad_logit[m] += in.grad_weights[q][m];
+    mean += static_cast<double>(of.weight[m]) * of.grad_logit[m];
+  }
+  double grad_alpha = 0, grad_lam = 0;
+  for (int64_t m = 0; m < patches; ++m) {
+    const A logit = (of.cos_query[m] - lam * of.cos_key[m]) / alpha;
+    of.grad_logit[m] = of.weight[m] * (of.grad_logit[m] - static_cast<A>(mean));
+    grad_alpha -= static_cast<double>(of.grad_logit[m]) * logit / alpha;
+    grad_lam -= static_cast<double>(of.grad_logit[m]) * of.cos_key[m] / alpha;
+  }
+  *in.grad_alpha += grad_alpha;
+  *in.grad_lam += grad_lam;
+}
+
+// What multiplies each vector in the gradient of one patch, for one question.
+template <typename A>
+struct PatchScale {
+  A token;  // the token's gradient
+  A query;  // the unit query
+  A key;    // the reference patch
+};
+
+// Second sweep: the gradient rows of one patch, and its share in the gradient of the query.
+template <class S, typename T>
+VILAMP_INLINE void backward_patch(const PoolBackwardFrame<T>& in, int64_t m) {
+  using A = Acc<T>;
+  using V = typename S::V;
+  const PoolFrame<T>& forward = in.forward;
+  const A alpha = forward.alpha, lam = forward.lam, norm = in.norms[m];
+  const T* x = forward.x + m * forward.x_stride;
+  constexpr int64_t kAtOnce = 8;
+  // Questions go by eights; the row of the gradient stays in memory between them.
+  for (int64_t first = 0; first < forward.questions; first += kAtOnce) {
+    const int64_t last = first + kAtOnce < forward.questions ? first + kAtOnce : forward.questions;
+    PatchScale<A> scale[kAtOnce];
+    const T* key[kAtOnce];
+    A own = 0;
+    for (int64_t q = first; q < last; ++q) {
+      const PatchGrads<A>& of = in.of[q];
+      const bool has_key = forward.keys[q] != nullptr;
+      const A grad_query = of.grad_logit[m] / alpha;
+      const A grad_key = has_key ? -lam * of.grad_logit[m] / alpha : A(0);
+      const A key_norm = of.key_norm[m];
+      key[q - first] = has_key ? forward.keys[q] + m * forward.key_strides[q] : x;
+      A from_key = has_key ? grad_key / norm / key_norm : A(0);
+      if (norm > forward.eps) {
+        own -= (grad_query * of.cos_query[m] + grad_key * of.cos_key[m]) / norm / norm;
+      }
+      // The key's own gradient: of the bank's row, or of this very patch.
+      const A of_key =
+          key_norm > forward.eps ? -grad_key * of.cos_key[m] / key_norm / key_norm : A(0);
+      if (in.bank_x[q]) {
+        in.bank_x[q][m] = from_key;
+        in.bank_key[q][m] = has_key ? of_key : A(0);
+      }
+      if (in.itself[q]) {
+        own += 2 * from_key + of_key;
+        from_key = 0;
+      }
+      scale[q - first] = {of.weight[m], grad_query / norm, from_key};
+      if (in.sum_cosine) in.sum_cosine[q] += grad_query * of.cos_query[m];
+    }
+    T* out = in.grad_x ? in.grad_x + m * forward.width : nullptr;
+    auto columns = [&](auto load, auto store) VILAMP_LAMBDA_INLINE {
+      const V row = load(x);
+      V total = S::mul(S::set(own), row);
+      for (int64_t q = first; q < last; ++q) {
+        const PatchScale<A> by = scale[q - first];
+        const V query = S::set(by.query);
+        if (out) {
+          total = S::fma(S::set(by.token), load(in.grad_tokens[q]), total);
+          total = S::fma(query, load(forward.units + q * forward.width), total);
+          total = S::fma(S::set(by.key), load(key[q - first]), total);
+        }
+        if (in.sum_rows) {
+          A* sum = in.sum_rows + q * forward.width;
+          store(sum, S::fma(query, row, load(sum)));
+        }
+      }
+      if (out && first > 0) total = S::fma(S::set(1), load(out), total);
+      if (out) store(out, total);
+    };
+    int64_t c = 0;
+    for (; c + S::kLanes <= forward.width; c += S::kLanes) {
+      columns([&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c); },
+              [&](auto* to, V v) VILAMP_LAMBDA_INLINE { S::store(to + c, v); });
+    }
+    if (c < forward.width) {
+      const int64_t rest = forward.width - c;
+      columns([&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c, rest); },
+              [&](auto* to, V v) VILAMP_LAMBDA_INLINE { S::store(to + c, v, rest); });
+    }
+  }
+}
+
+template <class S, typename T>
+void pool_backward_frame(const PoolBackwardFrame<T>& in) {
+  constexpr int R = S::kTileRows;
+  const int64_t patches = in.forward.patches;
+  int64_t m = 0;
+  for (; m + R <= patches; m += R) {
+    for (int64_t q = 0; q < in.forward.questions; ++q) backward_cosines<S, T, R>(in, q, m);
+  }
+  for (; m < patches; ++m) {
+    for (int64_t q = 0; q < in.forward.questions; ++q) backward_cosines<S, T, 1>(in, q, m);
+  }
+  for (int64_t q = 0; q < in.forward.questions; ++q) backward_softmax(in, q);
+  for (m = 0; m < patches; ++m) backward_patch<S, T>(in, m);
+}
+
+// One row of the gradient of a bank of references.
+template <class S, typename T>
+void weighted_rows(const WeightedRows<T>& in) {
+  for (int64_t c = 0; c < in.width; ++c) in.scratch[c] = in.own * to_acc(in.key[c]);
+  add_many_rows<S, T>(in.scratch, in.count, in.scale, in.width,
+                      [&](int64_t i) { return in.rows[i]; });
+  for (int64_t c = 0; c < in.width; ++c) from_acc(in.scratch[c], in.out + c);
+}
+
+}  // namespace vilamp

@@ -1,0 +1,78 @@
+// Cosines of a range of frames with unit vectors, and their gradients.
+#pragma once
+
+#include "dots.h"
+#include "kernels.h"
+
+namespace vilamp {
+
+template <class S, typename T, int R>
+VILAMP_INLINE void similarity_tile(const SimilarityRows<T>& in, int64_t n) {
+  const T* rows[R];
+  for (int r = 0; r < R; ++r) rows[r] = in.frames + (n + r) * in.stride;
+  Acc<T> squares[R];
+  Acc<T>* out = in.out + n;
+  dots_of_rows<S, T, R>(rows, in.units, in.count, in.width, squares,
+                        [&](int r, int64_t u, Acc<T> dot) VILAMP_LAMBDA_INLINE {
+                          out[u * in.out_stride + r] = dot / floored_norm(squares[r], in.eps);
+                        });
+}
+
+template <class S, typename T>
+void similarity_rows(const SimilarityRows<T>& in) {
+  constexpr int R = S::kTileRows;
+  int64_t n = in.begin;
+  for (; n + R <= in.end; n += R) similarity_tile<S, T, R>(in, n);
+  for (; n < in.end; ++n) similarity_tile<S, T, 1>(in, n);
+}
+
+template <class S, typename T>
+void similarity_backward_rows(const SimilarityBackwardRows<T>& in) {
+  using A = Acc<T>;
+  using V = typename S::V;
+  A* cosine = in.scratch;
+  A* scale = in.scratch + in.count;
+  for (int64_t n = in.begin; n < in.end; ++n) {
+    const T* row[1] = {in.frames + n * in.stride};
+    A square[1] = {0};
+    dots_of_rows<S, T, 1>(row, in.units, in.count, in.width, square,
+                          [&](int, int64_t u, A dot) VILAMP_LAMBDA_INLINE { cosine[u] = dot; });
+    const A norm = floored_norm(square[0], in.eps);
+    A along = 0;
+    for (int64_t u = 0; u < in.count; ++u) {
+      const A grad = in.grad[u * in.grad_stride + n];
+      scale[u] = grad / norm;
+      along += grad * (cosine[u] / norm);
+      in.sum_cosine[u] += grad * (cosine[u] / norm);
+    }
+    // A norm on its floor is a constant.
+    const A own = norm > in.eps ? -along / (norm * norm) : A(0);
+    auto columns = [&](auto load, auto store, auto load_sum, auto store_sum) {
+      const V x = load(row[0]);
+      V sum = S::mul(S::set(own), x);
+      for (int64_t u = 0; u < in.count; ++u) {
+        const V share = S::set(scale[u]);
+        if (in.grad_frames) sum = S::fma(share, load_sum(in.units + u * in.width), sum);
+        if (in.sum_rows) {
+          A* to = in.sum_rows + u * in.width;
+          store_sum(to, S::fma(share, x, load_sum(to)));
+        }
+      }
+      if (in.grad_frames) store(in.grad_frames + n * in.width, sum);
+    };
+    int64_t c = 0;
+    for (; c + S::kLanes <= in.width; c += S::kLanes) {
+      auto load = [&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c); };
+      auto store = [&](auto* to, V v) VILAMP_LAMBDA_INLINE { S::store(to + c, v); };
+      columns(load, store, load, store);
+    }
+    if (c < in.width) {
+      const int64_t rest = in.width - c;
+      auto load = [&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c, rest); };
+      auto store = [&](auto* to, V v) VILAMP_LAMBDA_INLINE { S::store(to + c, v, rest); };
+      columns(load, store, load, store);
+    }
+  }
+}
+
+}  // namespace vilamp
