@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import backends, reference
 from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.pooling import empty_outputs
 from .common import EPS, first_order_only, scalar
@@ -92,6 +93,7 @@ def require_pool_shapes(
     )
 
 
+@accepts_arrays(OP)
 def differential_pool(
     patches: Tensor,
     queries: Tensor,

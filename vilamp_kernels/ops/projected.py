@@ -16,6 +16,7 @@ from .._checks import (
     require_integers,
     require_tensors,
 )
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from ..reference.pooling import empty_outputs
@@ -150,6 +151,7 @@ def require_maps(op: str, patches: Tensor, queries: Tensor, maps: Projection) ->
         )
 
 
+@accepts_arrays(OP)
 def projected_differential_pool(
     patches: Tensor,
     queries: Tensor,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import backends, native, reference
 from .._checks import autocast_on, require, require_floats, require_tensors
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from .common import EPS, cast, first_order_only
@@ -52,6 +53,7 @@ torch.library.register_autograd(
 first_order_only("similarity_backward")
 
 
+@accepts_arrays(OP)
 def similarity(frames: Tensor, queries: Tensor) -> Tensor:
     """Cosine similarity of every frame with every query.
 

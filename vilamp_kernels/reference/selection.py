@@ -38,7 +38,8 @@ def _inside(lengths: Tensor | None, frames: Tensor) -> Tensor:
         return (positions >= 0).expand(frames.shape[0], 1, -1)
     if lengths.device.type == "cpu" and ((lengths < 0) | (lengths > frames.shape[1])).any():
         raise ValueError(
-            f"select_keyframes: wanted lengths in 0..{frames.shape[1]}; given {lengths.tolist()}"
+            f"select_keyframes: wanted lengths in 0..{frames.shape[1]}; given values from"
+            f" {lengths.min().item()} to {lengths.max().item()}"
         )
     return positions < lengths.view(-1, 1, 1)
 
