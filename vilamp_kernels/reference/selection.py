@@ -95,7 +95,8 @@ def _positions(mask: Tensor, k: int) -> Tensor:
 
 def fill_keyframes(mask: Tensor, k: int) -> Tensor:
     """Bool `[..., N]` -> the same with `min(N, k)` ones; a mask with `k` or more is unchanged."""
-    return _fill(mask, k, torch.ones_like(mask))
+    # In one layout for masks of any: comparisons and the like keep that of their operands.
+    return _fill(mask, k, torch.ones_like(mask)).contiguous()
 
 
 def _fill(mask: Tensor, k: int, inside: Tensor) -> Tensor:
