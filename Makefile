@@ -34,7 +34,8 @@ test-golden: $(VENV)/.installed-dev
 # The tests of the ops on an extension with AddressSanitizer and UndefinedBehaviorSanitizer, in a
 # copy of the package below build/: the installed one stays as it is. Run from tests/, since Python
 # looks for packages in the folder it is started from first. libstdc++ is preloaded too, or
-# AddressSanitizer cannot see exceptions being thrown.
+# AddressSanitizer cannot see exceptions being thrown. -s: a report ends the process, and what pytest
+# had captured would be lost with it.
 sanitize: $(VENV)/.installed-dev
 	VILAMP_SANITIZE=address,undefined $(BIN)/python setup.py -q build \
 	  --build-lib build/sanitize/lib --build-temp build/sanitize/objects
@@ -43,7 +44,7 @@ sanitize: $(VENV)/.installed-dev
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
 	  ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	  "$(abspath $(BIN))/python" -m pytest -m "not slow" -p no:cacheprovider $(PYTEST_ARGS) \
+	  "$(abspath $(BIN))/python" -m pytest -m "not slow" -s -p no:cacheprovider $(PYTEST_ARGS) \
 	  $(SANITIZED_TESTS)
 
 # The kernels alone, without Python, from several threads under ThreadSanitizer.
