@@ -11,9 +11,11 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+SANITIZED_TESTS := test_sanitized.py test_similarity.py test_selection.py test_pooling.py \
+  test_projected.py test_merger.py test_properties.py test_large_offsets.py
 STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-slow test-golden lint format install clean
+.PHONY: demo test test-slow test-golden sanitize sanitize-threads lint format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m vilamp.demo
@@ -28,6 +30,29 @@ test-slow: $(VENV)/.installed-dev
 test-golden: $(VENV)/.installed-dev
 	@test -n "$(GOLDEN_DIR)" || { echo "set GOLDEN_DIR to the folder of golden data"; exit 2; }
 	GOLDEN_DIR="$(abspath $(GOLDEN_DIR))" $(BIN)/python -m pytest -m golden $(PYTEST_ARGS)
+
+# The tests of the ops on an extension with AddressSanitizer and UndefinedBehaviorSanitizer, in a
+# copy of the package below build/: the installed one stays as it is. Run from tests/, since Python
+# looks for packages in the folder it is started from first. libstdc++ is preloaded too, or
+# AddressSanitizer cannot see exceptions being thrown. -s: a report ends the process, and what pytest
+# had captured would be lost with it.
+sanitize: $(VENV)/.installed-dev
+	VILAMP_SANITIZE=address,undefined $(BIN)/python setup.py -q build \
+	  --build-lib build/sanitize/lib --build-temp build/sanitize/objects
+	cd tests && VILAMP_EXPECT_MODULE_IN="$(CURDIR)/build/sanitize" \
+	  PYTHONPATH="$(CURDIR)/build/sanitize/lib" \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 \
+	  UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  "$(abspath $(BIN))/python" -m pytest -m "not slow" -s -p no:cacheprovider $(PYTEST_ARGS) \
+	  $(SANITIZED_TESTS)
+
+# The kernels alone, without Python, from several threads under ThreadSanitizer.
+sanitize-threads:
+	mkdir -p build/sanitize-threads
+	$(CXX) -std=c++17 -O1 -g -fsanitize=thread -pthread -Icsrc/include csrc/cpu/*.cpp \
+	  csrc/tests/threads.cpp -o build/sanitize-threads/threads
+	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/threads
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

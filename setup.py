@@ -47,6 +47,11 @@ FILE_FLAGS = {
     "kernels_avx512_bf16.cpp": [*AVX512, "-mavx512bf16"],
 }
 LINK_FLAGS = ["-shared", "-pthread"]
+# Names of sanitizers with commas between, as -fsanitize takes them: `make sanitize`.
+if sanitizers := os.environ.get("VILAMP_SANITIZE"):
+    sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    COMPILE_FLAGS += [*sanitize, "-O1", "-g", "-fno-omit-frame-pointer"]
+    LINK_FLAGS += sanitize
 if sys.platform == "darwin":
     LINK_FLAGS += ["-undefined", "dynamic_lookup"]
 

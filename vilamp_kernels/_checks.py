@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,15 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def describe(value: object) -> str:
-    """Short form for messages: `float32[2, 5] on cpu` for a tensor, `repr` for the rest."""
-    if not isinstance(value, Tensor):
-        return f"{value!r}"
+    """Short form for messages: `float32[2, 5] on cpu` for a tensor, `float32[2, 5] of numpy` for
+    an array, a `repr` of bounded length for the rest."""
+    if not (hasattr(value, "dtype") and hasattr(value, "shape")):
+        return reprlib.repr(value)
+    dtype = str(value.dtype).rpartition(".")[2]
     shape = ", ".join(str(size) for size in value.shape)
-    return f"{str(value.dtype).removeprefix('torch.')}[{shape}] on {value.device}"
+    if isinstance(value, Tensor):
+        return f"{dtype}[{shape}] on {value.device}"
+    return f"{dtype}[{shape}] of {type(value).__module__.partition('.')[0]}"
 
 
 def require(op: str, holds: bool, wanted: str, **given: object) -> None:
@@ -28,7 +34,7 @@ def require(op: str, holds: bool, wanted: str, **given: object) -> None:
 def require_tensors(op: str, **tensors: object) -> None:
     """All arguments are tensors on one device."""
     for name, value in tensors.items():
-        require(op, isinstance(value, Tensor), "a tensor", **{name: value})
+        require(op, isinstance(value, Tensor), "a tensor or array", **{name: value})
     devices = {value.device for value in tensors.values()}
     require(op, len(devices) == 1, "tensors on one device", **tensors)
 
@@ -47,6 +53,13 @@ def require_integers(op: str, **tensors: Tensor) -> None:
     """All tensors have an integer dtype."""
     for name, value in tensors.items():
         require(op, value.dtype in INTEGERS, "an integer tensor", **{name: value})
+
+
+def require_threshold(op: str, **values: object) -> None:
+    """Numbers, not NaN: no comparison with one says anything."""
+    for name, value in values.items():
+        holds = isinstance(value, (int, float, torch.SymFloat)) and value == value
+        require(op, holds, "a number that is not NaN", **{name: value})
 
 
 def autocast_on(device: torch.device) -> bool:

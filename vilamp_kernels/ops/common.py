@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -34,8 +36,41 @@ def scalar(op: str, name: str, value: float | Tensor, like: Tensor) -> Tensor:
     return value
 
 
-def first_order_only(op: str) -> None:
-    """Make a gradient of the backward op `op` an error instead of a silent zero."""
+def differentiable(op: str, backward: Callable, setup_context: Callable) -> Callable:
+    """Register the gradient of `op`, and give the op as a function that torch.func can transform.
+
+    The gradient that torch.library makes of these two functions is refused by torch.func, which
+    wants an autograd.Function of the newer form; so where it is at work it gets one of those,
+    and forward mode its refusal.
+    """
+    packet = getattr(torch.ops.vilamp_kernels, op)
+    torch.library.register_autograd(
+        f"vilamp_kernels::{op}", backward, setup_context=setup_context, lib=lib
+    )
+    members = {
+        "forward": staticmethod(lambda *args: packet(*args)),
+        "setup_context": staticmethod(setup_context),
+        "backward": staticmethod(backward),
+        "generate_vmap_rule": True,
+    }
+    transformed = type(op, (torch.autograd.Function,), members)
+
+    def call(*args):
+        if torch.compiler.is_compiling():
+            return packet(*args)
+        # Forward mode would go through the op without a word and lose the tangents.
+        transforming = torch._C._are_functorch_transforms_active() or _forward_ad_is_on()
+        return (transformed.apply if transforming else packet)(*args)
+
+    return call
+
+
+def _forward_ad_is_on() -> bool:
+    return torch.autograd.forward_ad._current_level >= 0
+
+
+def first_order_only(op: str) -> Callable:
+    """Make a gradient of the backward op `op` an error instead of a silent zero; give the op."""
 
     def setup_context(ctx, inputs, output) -> None:
         return None
@@ -43,6 +78,4 @@ def first_order_only(op: str) -> None:
     def backward(ctx, *grads):
         raise RuntimeError(f"vilamp_kernels: {op} has no gradient: derivatives are first order")
 
-    torch.library.register_autograd(
-        f"vilamp_kernels::{op}", backward, setup_context=setup_context, lib=lib
-    )
+    return differentiable(op, backward, setup_context)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._checks import require, require_floats, require_integers, require_tensors
+from .._interop import accepts_arrays
 from .common import scalar
 from .pooling import differential_pool
 from .projected import Projection, fold, pool_folded, require_maps
@@ -43,6 +44,7 @@ class StreamingMerger:
         ...     tokens = merger.push(patches_of(start, start + 16), start)  # [Q, <=16, C]
     """
 
+    @accepts_arrays(OP)
     def __init__(
         self,
         queries: Tensor,
@@ -88,6 +90,7 @@ class StreamingMerger:
         """Numbers of the frames whose patches are held for later ones."""
         return tuple(sorted(self._held))
 
+    @accepts_arrays(OP)
     @torch.no_grad()
     def push(
         self, patches: Tensor, start: int, return_weights: bool = False

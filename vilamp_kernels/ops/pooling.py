@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.pooling import empty_outputs
-from .common import EPS, first_order_only, scalar
+from .common import EPS, differentiable, first_order_only, scalar
 
 OP = "differential_pool"
 
@@ -59,17 +60,13 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, grad_tokens: Tensor, grad_weights: Tensor):
     needs = ctx.needs_input_grad
     wanted = [*needs[:3], *needs[4:6]]
-    grads = torch.ops.vilamp_kernels.differential_pool_backward(
-        grad_tokens, grad_weights, *ctx.saved_tensors, ctx.eps, wanted
-    )
+    grads = _backward_op(grad_tokens, grad_weights, *ctx.saved_tensors, ctx.eps, wanted)
     given = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
     return *given[:3], None, *given[3:], None, None
 
 
-torch.library.register_autograd(
-    "vilamp_kernels::differential_pool", _backward, setup_context=_setup_context, lib=lib
-)
-first_order_only("differential_pool_backward")
+_op = differentiable("differential_pool", _backward, _setup_context)
+_backward_op = first_order_only("differential_pool_backward")
 
 
 def require_pool_shapes(
@@ -98,6 +95,7 @@ def require_pool_shapes(
     )
 
 
+@accepts_arrays(OP)
 def differential_pool(
     patches: Tensor,
     queries: Tensor,
@@ -155,9 +153,7 @@ def differential_pool(
     inputs = (patches, queries, references, assignment.to(torch.int64))
     if not batched:
         inputs = tuple(t[None] for t in inputs)
-    tokens, weights = torch.ops.vilamp_kernels.differential_pool(
-        *inputs, alpha, lam, EPS, return_weights
-    )
+    tokens, weights = _op(*inputs, alpha, lam, EPS, return_weights)
     if not batched:
         tokens, weights = tokens[0], weights[0]
     tokens = tokens.to(dtype)

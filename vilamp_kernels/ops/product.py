@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import backends, reference
 from .._library import lib
+from .common import differentiable
 
 # A building block of the public ops rather than one of them: torch computes it for all backends.
 backends.register("_product", **dict.fromkeys(backends.NAMES, reference.product))
@@ -25,17 +26,15 @@ def _backward(ctx, grad: Tensor):
     a, b = ctx.saved_tensors
     need_a, need_b = ctx.needs_input_grad
     return (
-        torch.ops.vilamp_kernels._product(grad, b.mT) if need_a else None,
-        torch.ops.vilamp_kernels._product(a.mT, grad) if need_b else None,
+        _op(grad, b.mT) if need_a else None,
+        _op(a.mT, grad) if need_b else None,
     )
 
 
-torch.library.register_autograd(
-    "vilamp_kernels::_product", _backward, setup_context=_setup_context, lib=lib
-)
+_op = differentiable("_product", _backward, _setup_context)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """`[..., m] x [m, n] -> [..., n]`; fp32 is neither TF32 on a GPU nor bf16 on a CPU."""
-    flat = torch.ops.vilamp_kernels._product(a.reshape(-1, a.shape[-1]), b)
+    flat = _op(a.reshape(-1, a.shape[-1]), b)
     return flat.view(*a.shape[:-1], b.shape[1])

@@ -16,10 +16,11 @@ from .._checks import (
     require_integers,
     require_tensors,
 )
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from ..reference.pooling import empty_outputs
-from .common import EPS, first_order_only, scalar
+from .common import EPS, differentiable, first_order_only, scalar
 from .pooling import fake_grads, require_pool_shapes
 from .product import product
 
@@ -77,20 +78,13 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, grad_tokens: Tensor, grad_weights: Tensor):
     needs = ctx.needs_input_grad
     wanted = [*needs[:3], *needs[4:14]]
-    grads = torch.ops.vilamp_kernels.projected_differential_pool_backward(
-        grad_tokens, grad_weights, *ctx.saved_tensors, ctx.eps, wanted
-    )
+    grads = _backward_op(grad_tokens, grad_weights, *ctx.saved_tensors, ctx.eps, wanted)
     given = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
     return *given[:3], None, *given[3:], None, None
 
 
-torch.library.register_autograd(
-    "vilamp_kernels::projected_differential_pool",
-    _backward,
-    setup_context=_setup_context,
-    lib=lib,
-)
-first_order_only("projected_differential_pool_backward")
+_op = differentiable("projected_differential_pool", _backward, _setup_context)
+_backward_op = first_order_only("projected_differential_pool_backward")
 
 
 def fold(maps: Projection) -> Projection:
@@ -157,6 +151,7 @@ def require_maps(op: str, patches: Tensor, queries: Tensor, maps: Projection) ->
         )
 
 
+@accepts_arrays(OP)
 def projected_differential_pool(
     patches: Tensor,
     queries: Tensor,
@@ -254,9 +249,7 @@ def pool_folded(
         inputs = tuple(t[None] for t in inputs)
     zeros = maps.w_iq.new_zeros(maps.w_iq.shape[0])
     operands = (zeros if t is None else t for t in maps[:8])
-    tokens, weights = torch.ops.vilamp_kernels.projected_differential_pool(
-        *inputs, *operands, alpha, lam, EPS, return_weights
-    )
+    tokens, weights = _op(*inputs, *operands, alpha, lam, EPS, return_weights)
     if not batched:
         tokens, weights = tokens[0], weights[0]
     tokens = finish(tokens, maps, patches.dtype)

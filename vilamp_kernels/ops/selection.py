@@ -13,7 +13,9 @@ from .._checks import (
     require_floats,
     require_integers,
     require_tensors,
+    require_threshold,
 )
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from .common import EPS, cast
@@ -48,6 +50,7 @@ def _fake_reference_frames(indices: Tensor, n: int, policy: str) -> Tensor:
     return indices.new_empty((*indices.shape[:-1], n), dtype=torch.int64)
 
 
+@accepts_arrays("select_keyframes")
 def select_keyframes(
     frames: Tensor,
     scores: Tensor,
@@ -69,8 +72,8 @@ def select_keyframes(
         scores: relevance `[B, Q, N]` or `[Q, N]`, as `similarity` gives it (fp32) or in the dtype
             of the frames; each question selects for itself.
         k: budget of keyframes, at least 0.
-        tau: redundancy threshold, a cosine.
-        min_score: relevance threshold; None for no threshold.
+        tau: redundancy threshold, a cosine, not NaN; above 1 nothing is redundant.
+        min_score: relevance threshold, not NaN; None for no threshold.
         fill: None, or "even" to complete the choice to `min(length, k)` frames in the gaps (see
             `fill_keyframes`); filled frames ignore both thresholds.
         lengths: int `[B]` (0-d without B): frames at and after it are never chosen.
@@ -107,6 +110,9 @@ def select_keyframes(
         scores=scores,
     )
     require(op, isinstance(k, (int, torch.SymInt)) and k >= 0, "k >= 0", k=k)
+    require_threshold(op, tau=tau)
+    if min_score is not None:
+        require_threshold(op, min_score=min_score)
     require(op, fill in (None, "even"), 'fill None or "even"', fill=fill)
     if lengths is not None:
         require_tensors(op, frames=frames, lengths=lengths)
@@ -132,6 +138,7 @@ def select_keyframes(
     return (indices, count) if batched else (indices[0], count[0])
 
 
+@accepts_arrays("fill_keyframes")
 def fill_keyframes(mask: Tensor, k: int) -> Tensor:
     """Complete a choice of frames to `min(N, k)` with frames spread over its gaps.
 
@@ -153,6 +160,7 @@ def fill_keyframes(mask: Tensor, k: int) -> Tensor:
     return torch.ops.vilamp_kernels.fill_keyframes(mask, k)
 
 
+@accepts_arrays("reference_frames")
 def reference_frames(indices: Tensor, n: int, policy: str = "preceding") -> Tensor:
     """The number of the frame that each frame is compared with.
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_tensors
+from .._interop import accepts_arrays
 from .._library import lib
 from ..reference.numerics import acc_dtype
-from .common import EPS, cast, first_order_only
+from .common import EPS, cast, differentiable, first_order_only
 
 OP = "similarity"
 
@@ -41,16 +42,15 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad: Tensor):
     frames, queries = ctx.saved_tensors
-    grads = torch.ops.vilamp_kernels.similarity_backward(grad, frames, queries, ctx.eps)
+    grads = _backward_op(grad, frames, queries, ctx.eps)
     return *grads, None
 
 
-torch.library.register_autograd(
-    "vilamp_kernels::similarity", _backward, setup_context=_setup_context, lib=lib
-)
-first_order_only("similarity_backward")
+_op = differentiable("similarity", _backward, _setup_context)
+_backward_op = first_order_only("similarity_backward")
 
 
+@accepts_arrays(OP)
 def similarity(frames: Tensor, queries: Tensor) -> Tensor:
     """Cosine similarity of every frame with every query.
 
@@ -83,5 +83,5 @@ def similarity(frames: Tensor, queries: Tensor) -> Tensor:
     if autocast_on(frames.device):
         frames, queries = cast(torch.float32, frames, queries)
     if frames.ndim == 2:
-        return torch.ops.vilamp_kernels.similarity(frames[None], queries[None], EPS)[0]
-    return torch.ops.vilamp_kernels.similarity(frames, queries, EPS)
+        return _op(frames[None], queries[None], EPS)[0]
+    return _op(frames, queries, EPS)

@@ -38,7 +38,8 @@ def _inside(lengths: Tensor | None, frames: Tensor) -> Tensor:
         return (positions >= 0).expand(frames.shape[0], 1, -1)
     if lengths.device.type == "cpu" and ((lengths < 0) | (lengths > frames.shape[1])).any():
         raise ValueError(
-            f"select_keyframes: wanted lengths in 0..{frames.shape[1]}; given {lengths.tolist()}"
+            f"select_keyframes: wanted lengths in 0..{frames.shape[1]}; given values from"
+            f" {lengths.min().item()} to {lengths.max().item()}"
         )
     return positions < lengths.view(-1, 1, 1)
 
@@ -94,7 +95,8 @@ def _positions(mask: Tensor, k: int) -> Tensor:
 
 def fill_keyframes(mask: Tensor, k: int) -> Tensor:
     """Bool `[..., N]` -> the same with `min(N, k)` ones; a mask with `k` or more is unchanged."""
-    return _fill(mask, k, torch.ones_like(mask))
+    # In one layout for masks of any: comparisons and the like keep that of their operands.
+    return _fill(mask, k, torch.ones_like(mask)).contiguous()
 
 
 def _fill(mask: Tensor, k: int, inside: Tensor) -> Tensor:

@@ -1,0 +1,99 @@
+"""Offsets beyond 2^31 elements, for real: views into sparse files with few pages touched."""
+
+import oracles
+import pytest
+import torch
+
+import vilamp_kernels as vk
+from vilamp_kernels import backends
+from vilamp_kernels.testing import pool_inputs, projection, video_frames
+
+# Frames this many elements apart: the second of three is past 2^31, the third past 2^32, so a
+# stride or an offset kept in 32 bits, signed or not, reads elsewhere.
+APART = 2**31 + 4096
+
+
+@pytest.fixture
+def far(tmp_path):
+    """`far(tensor)`: the same values, its first dimension `APART` elements a step."""
+    made = 0
+
+    def place(tensor):
+        nonlocal made
+        made += 1
+        size = (tensor.shape[0] - 1) * APART + tensor[0].numel()
+        path = str(tmp_path / f"{made}.bin")
+        # The file has a hole wherever nobody writes: no disk, no memory.
+        base = torch.from_file(path, shared=True, size=size, dtype=tensor.dtype)
+        view = base.as_strided(tensor.shape, (APART, *tensor[0].contiguous().stride()))
+        view.copy_(tensor)
+        return view
+
+    return place
+
+
+def backends_of(op):
+    found = vk.available_backends()
+    return [name for name in backends.IMPLS[op] if found[name].available]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("backend", backends_of("similarity"))
+def test_similarity(far, backend, dtype):
+    frames, queries = video_frames(3, 40).to(dtype), video_frames(3, 40, seed=1).to(dtype)
+    with vk.use_backend(backend):
+        out = vk.similarity(far(frames), far(queries))
+        # The batch far apart rather than the frames.
+        batched = vk.similarity(far(frames[:, None]), far(queries[:, None]))
+    ref = oracles.similarity(frames[None].double(), queries[None].double())[0]
+    torch.testing.assert_close(out.double(), ref, rtol=0, atol=1e-5)
+    torch.testing.assert_close(batched[:, 0, 0].double(), ref.diagonal(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", backends_of("select_keyframes"))
+def test_select_keyframes(far, backend):
+    frames, scores = torch.eye(3), torch.tensor([[1.0, 2, 3], [3, 1, 2], [2, 3, 1]])
+    with vk.use_backend(backend):
+        out = vk.select_keyframes(far(frames), far(scores), 2, 0.5)
+    assert out[0].tolist() == [[1, 2], [0, 2], [0, 1]]
+
+
+@pytest.mark.parametrize("backend", backends_of("fill_keyframes"))
+def test_fill_keyframes(far, backend):
+    mask = torch.arange(60).view(3, 20) % 13 == 0
+    with vk.use_backend(backend):
+        out = vk.fill_keyframes(far(mask), 5)
+    assert out.tolist() == [oracles.fill(row, 5) for row in mask.tolist()]
+
+
+@pytest.mark.parametrize("backend", backends_of("reference_frames"))
+def test_reference_frames(far, backend):
+    indices = torch.tensor([[1, 4], [0, 7], [8, -1]])
+    with vk.use_backend(backend):
+        out = vk.reference_frames(far(indices), 9)
+    keyframes = ([1, 4], [0, 7], [8])
+    assert out.tolist() == [oracles.reference_frames(k, 9, "preceding") for k in keyframes]
+
+
+POOLS = [
+    (op, backend)
+    for op in ("differential_pool", "projected_differential_pool")
+    for backend in backends_of(op)
+]
+
+
+@pytest.mark.parametrize("op,backend", POOLS)
+def test_pooling(far, op, backend):
+    patches, queries, references, _ = pool_inputs(3, 5, 16, questions=3, bank=3)
+    assignment = torch.tensor([[2, 1, 0], [-1, 2, -2], [1, -2, 2]])
+    maps = projection(16, 16, 3)[:8]
+    given = [far(t) for t in (patches, queries, references, assignment)]
+    with vk.use_backend(backend):
+        if op == "differential_pool":
+            wide, out = None, vk.differential_pool(*given, 0.1)
+        else:
+            wide = vk.Projection(*(t.double() for t in maps))
+            out = vk.projected_differential_pool(*given, *(far(t) for t in maps), 0.1)
+    doubles = [t.double() for t in (patches, queries, references)]
+    ref, _ = oracles.pool(*doubles, assignment, 0.1, 1.0, wide)
+    torch.testing.assert_close(out.double(), ref, rtol=1e-4, atol=1e-4)
