@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-slow test-golden lint format install clean
+.PHONY: demo test test-slow test-golden bench lint format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m vilamp.demo
@@ -28,6 +28,14 @@ test-slow: $(VENV)/.installed-dev
 test-golden: $(VENV)/.installed-dev
 	@test -n "$(GOLDEN_DIR)" || { echo "set GOLDEN_DIR to the folder of golden data"; exit 2; }
 	GOLDEN_DIR="$(abspath $(GOLDEN_DIR))" $(BIN)/python -m pytest -m golden $(PYTEST_ARGS)
+
+# times every op on every provider, then writes docs/performance.md: minutes, on a quiet machine
+bench: $(VENV)/.installed-dev
+	$(PIP) -r requirements/bench.txt
+	$(BIN)/python -m bench.ops
+	$(BIN)/python -m bench.table
+	$(BIN)/python -m bench.plot
+	-$(BIN)/python -m bench.floors
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
