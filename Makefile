@@ -15,7 +15,7 @@ SANITIZED_TESTS := test_sanitized.py test_similarity.py test_selection.py test_p
   test_projected.py test_merger.py test_properties.py test_large_offsets.py
 STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-slow test-golden sanitize sanitize-threads lint format install clean
+.PHONY: demo test test-slow test-golden sanitize sanitize-threads bench lint format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m vilamp.demo
@@ -53,6 +53,13 @@ sanitize-threads:
 	$(CXX) -std=c++17 -O1 -g -fsanitize=thread -pthread -Icsrc/include csrc/cpu/*.cpp \
 	  csrc/tests/threads.cpp -o build/sanitize-threads/threads
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/threads
+# times every op on every provider, then writes docs/performance.md: minutes, on a quiet machine
+bench: $(VENV)/.installed-dev
+	$(PIP) -r requirements/bench.txt
+	$(BIN)/python -m bench.ops
+	$(BIN)/python -m bench.table
+	$(BIN)/python -m bench.plot
+	-$(BIN)/python -m bench.floors
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
