@@ -117,7 +117,9 @@ def test_every_half_precision_number_is_read_exactly():
         keep = exact[:, 0].abs() < 1e18  # squares of larger ones leave fp32
         with vk.use_backend("cpu"):
             out = vk.similarity(frames, queries)[0]
-        assert ((out.double() - ref)[keep].abs() <= 2e-7 * ref[keep].abs() + 1e-44).all()
+        # bf16 dot products of a CPU take subnormal numbers for 0.
+        nothing = torch.finfo(dtype).tiny if dtype == torch.bfloat16 else 1e-44
+        assert ((out.double() - ref)[keep].abs() <= 2e-7 * ref[keep].abs() + nothing).all()
 
 
 def test_same_bits_for_any_number_of_threads():

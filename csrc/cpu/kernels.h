@@ -17,6 +17,8 @@ struct SimilarityRows {
   int64_t begin;
   int64_t end;
   const Acc<T>* units;  // [count, width]
+  const T* const* raw;  // [count]: the same vectors before they were divided by
+  const Acc<T>* norms;  // [count]
   int64_t count;
   int64_t width;
   Acc<T>* out;
@@ -68,6 +70,8 @@ struct PoolFrame {
   int64_t width;
   int64_t questions;
   const Acc<T>* units;   // [questions, width]: queries divided by their norms
+  const T* const* raw;   // [questions]: the queries as they were given
+  const Acc<T>* norms;   // [questions]
   const T* const* keys;  // [questions]: first reference patch, or null for none
   const int64_t* key_strides;
   Acc<T> alpha;
@@ -94,7 +98,6 @@ struct PoolBackwardFrame {
   const char* itself;                 // [questions]: whether the key is the frame itself
   const Acc<T>* const* grad_tokens;   // [questions]: rows of `width`
   const Acc<T>* const* grad_weights;  // [questions]: rows of `patches`, or null
-  const Acc<T>* query_norms;          // [questions]
   T* grad_x;                          // [patches, width] contiguous, or null
   Acc<T>* sum_rows;                   // [questions, width]: += rows weighed for the query, or null
   Acc<T>* sum_cosine;                 // [questions]

@@ -6,17 +6,16 @@
 namespace vilamp {
 
 // First sweep over the patches: cosines, and what the token's gradient says of each patch.
-template <class S, typename T, int R>
+template <class S, typename T>
 VILAMP_INLINE void backward_cosines(const PoolBackwardFrame<T>& in, int64_t q, int64_t m) {
   const PatchGrads<Acc<T>>& of = in.of[q];
-  patch_cosines<S, T, R>(in.forward, q, m, of.cos_query + m, of.cos_key + m, in.norms + m,
-                         of.key_norm + m);
-  const T* x[R];
-  for (int r = 0; r < R; ++r) x[r] = in.forward.x + (m + r) * in.forward.x_stride;
+  patch_cosines<WideDots<S, T>>(in.forward, q, m, of.cos_query + m, of.cos_key + m, in.norms + m,
+                                of.key_norm + m);
+  const T* row[1] = {in.forward.x + m * in.forward.x_stride};
   const Acc<T>* grad[1] = {in.grad_tokens[q]};
-  Acc<T> dots[R][1];
-  dot_tile<S, T, R, 1, false>(x, grad, in.forward.width, dots, nullptr);
-  for (int r = 0; r < R; ++r) of.grad_logit[m + r] = dots[r][0];
+  Acc<T> dots[1][1];
+  dot_tile<S, T, 1, 1, false>(row, grad, in.forward.width, dots, nullptr);
+  of.grad_logit[m] = dots[0][0];
 }
 
 // From cosines to the weights and the gradient of each logit; adds those of alpha and lam.
@@ -137,17 +136,12 @@ VILAMP_INLINE void backward_patch(const PoolBackwardFrame<T>& in, int64_t m) {
 
 template <class S, typename T>
 void pool_backward_frame(const PoolBackwardFrame<T>& in) {
-  constexpr int R = S::kTileRows;
   const int64_t patches = in.forward.patches;
-  int64_t m = 0;
-  for (; m + R <= patches; m += R) {
-    for (int64_t q = 0; q < in.forward.questions; ++q) backward_cosines<S, T, R>(in, q, m);
-  }
-  for (; m < patches; ++m) {
-    for (int64_t q = 0; q < in.forward.questions; ++q) backward_cosines<S, T, 1>(in, q, m);
+  for (int64_t m = 0; m < patches; ++m) {
+    for (int64_t q = 0; q < in.forward.questions; ++q) backward_cosines<S>(in, q, m);
   }
   for (int64_t q = 0; q < in.forward.questions; ++q) backward_softmax(in, q);
-  for (m = 0; m < patches; ++m) backward_patch<S, T>(in, m);
+  for (int64_t m = 0; m < patches; ++m) backward_patch<S, T>(in, m);
 }
 
 // One row of the gradient of a bank of references.

@@ -11,74 +11,70 @@ namespace vilamp {
 VILAMP_INLINE float exponential(float x) { return expf(x); }
 VILAMP_INLINE double exponential(double x) { return exp(x); }
 
-// What four dot products say of each of R patches.
-template <typename A, int R>
+// What four dot products say of a patch.
+template <typename A>
 struct PatchDots {
-  A square[R];
-  A query[R];
-  A key[R];
-  A key_square[R];
+  A square;
+  A query;
+  A key;
+  A key_square;
 };
 
-// The dots of R patches with a unit query and, where there is one, with their reference patches.
-template <class S, typename T, int R, bool kKey>
-VILAMP_INLINE void patch_dots(const T* const* x, const T* const* key, const Acc<T>* unit,
-                              int64_t width, PatchDots<Acc<T>, R>& out) {
-  using V = typename S::V;
-  V square[R], query[R], cross[R], key_square[R];
-  for (int r = 0; r < R; ++r) square[r] = query[r] = cross[r] = key_square[r] = S::set(0);
-  auto step = [&](auto load) VILAMP_LAMBDA_INLINE {
-    const V q = load(unit);
-    for (int r = 0; r < R; ++r) {
-      const V row = load(x[r]);
-      square[r] = S::fma(row, row, square[r]);
-      query[r] = S::fma(row, q, query[r]);
+// The dots of a patch with the unit query and, where there is one, with its reference patch. A CPU
+// with better instructions for T has another form of this.
+template <class S, typename T>
+struct WideDots {
+  template <bool kKey>
+  static VILAMP_INLINE PatchDots<Acc<T>> of(const PoolFrame<T>& in, int64_t q, const T* x,
+                                            const T* key) {
+    using V = typename S::V;
+    const Acc<T>* unit = in.units + q * in.width;
+    // Enough sums side by side that none waits for the one before.
+    constexpr int K = 2;
+    V square[K], query[K], cross[K], key_square[K];
+    for (int k = 0; k < K; ++k) square[k] = query[k] = cross[k] = key_square[k] = S::set(0);
+    auto step = [&](int k, auto load) VILAMP_LAMBDA_INLINE {
+      const V row = load(x);
+      square[k] = S::fma(row, row, square[k]);
+      query[k] = S::fma(row, load(unit), query[k]);
       if (kKey) {
-        const V k = load(key[r]);
-        cross[r] = S::fma(row, k, cross[r]);
-        key_square[r] = S::fma(k, k, key_square[r]);
+        const V other = load(key);
+        cross[k] = S::fma(row, other, cross[k]);
+        key_square[k] = S::fma(other, other, key_square[k]);
+      }
+    };
+    int64_t c = 0;
+    for (; c + K * S::kLanes <= in.width; c += K * S::kLanes) {
+      for (int k = 0; k < K; ++k) {
+        const int64_t at = c + k * S::kLanes;
+        step(k, [&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + at); });
       }
     }
-  };
-  int64_t c = 0;
-  for (; c + S::kLanes <= width; c += S::kLanes) {
-    step([&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c); });
+    for (; c + S::kLanes <= in.width; c += S::kLanes) {
+      step(0, [&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c); });
+    }
+    if (c < in.width) {
+      step(0, [&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c, in.width - c); });
+    }
+    auto total = [](const V* sums)
+                     VILAMP_LAMBDA_INLINE { return S::sum(S::add(sums[0], sums[1])); };
+    return {total(square), total(query), total(cross), total(key_square)};
   }
-  if (c < width) {
-    step([&](auto* from) VILAMP_LAMBDA_INLINE { return S::load(from + c, width - c); });
-  }
-  for (int r = 0; r < R; ++r) {
-    out.square[r] = S::sum(square[r]);
-    out.query[r] = S::sum(query[r]);
-    out.key[r] = S::sum(cross[r]);
-    out.key_square[r] = S::sum(key_square[r]);
-  }
-}
+};
 
-// The two cosines of R patches from `m` on for question `q`; 0 for the key where there is none.
-template <class S, typename T, int R>
+// The two cosines of patch `m` for question `q`; 0 for the key where there is none.
+template <class Dots, typename T>
 VILAMP_INLINE void patch_cosines(const PoolFrame<T>& in, int64_t q, int64_t m, Acc<T>* cos_query,
-                                 Acc<T>* cos_key, Acc<T>* norms, Acc<T>* key_norms) {
-  const T* x[R];
-  const T* key[R];
+                                 Acc<T>* cos_key, Acc<T>* norm, Acc<T>* key_norm) {
+  const T* x = in.x + m * in.x_stride;
   const bool has_key = in.keys[q] != nullptr;
-  for (int r = 0; r < R; ++r) {
-    x[r] = in.x + (m + r) * in.x_stride;
-    key[r] = has_key ? in.keys[q] + (m + r) * in.key_strides[q] : nullptr;
-  }
-  PatchDots<Acc<T>, R> dots;
-  const Acc<T>* unit = in.units + q * in.width;
-  if (has_key) {
-    patch_dots<S, T, R, true>(x, key, unit, in.width, dots);
-  } else {
-    patch_dots<S, T, R, false>(x, key, unit, in.width, dots);
-  }
-  for (int r = 0; r < R; ++r) {
-    norms[r] = floored_norm(dots.square[r], in.eps);
-    key_norms[r] = floored_norm(dots.key_square[r], in.eps);
-    cos_query[r] = dots.query[r] / norms[r];
-    cos_key[r] = has_key ? dots.key[r] / norms[r] / key_norms[r] : Acc<T>(0);
-  }
+  const PatchDots<Acc<T>> dots =
+      has_key ? Dots::template of<true>(in, q, x, in.keys[q] + m * in.key_strides[q])
+              : Dots::template of<false>(in, q, x, nullptr);
+  *norm = floored_norm(dots.square, in.eps);
+  *key_norm = floored_norm(dots.key_square, in.eps);
+  *cos_query = dots.query / *norm;
+  *cos_key = has_key ? dots.key / *norm / *key_norm : Acc<T>(0);
 }
 
 // sum = keep * sum + scale[r] * rows[r], over R rows.
@@ -110,13 +106,18 @@ struct RunningSoftmax {
   A sum;
 };
 
-// R patches of one question: their logits join the softmax, their rows the token.
-template <class S, typename T, int R>
+// R patches of one question: their logits join the softmax, their rows, still in cache, the token.
+// Square roots, divisions and exponentials of several patches overlap.
+template <class S, class Dots, typename T, int R>
 VILAMP_INLINE void pool_patches(const PoolFrame<T>& in, int64_t q, int64_t m,
                                 RunningSoftmax<Acc<T>>& state) {
   using A = Acc<T>;
-  A cos_query[R], cos_key[R], norms[R], key_norms[R], logit[R], scale[R];
-  patch_cosines<S, T, R>(in, q, m, cos_query, cos_key, norms, key_norms);
+  A cos_query[R], cos_key[R], norm, key_norm, logit[R], scale[R];
+  const T* rows[R];
+  for (int r = 0; r < R; ++r) {
+    patch_cosines<Dots>(in, q, m + r, cos_query + r, cos_key + r, &norm, &key_norm);
+    rows[r] = in.x + (m + r) * in.x_stride;
+  }
   A max = state.max;
   for (int r = 0; r < R; ++r) {
     logit[r] = (cos_query[r] - in.lam * cos_key[r]) / in.alpha;
@@ -124,20 +125,17 @@ VILAMP_INLINE void pool_patches(const PoolFrame<T>& in, int64_t q, int64_t m,
     if (in.weights[q]) in.weights[q][m + r] = logit[r];
   }
   const A keep = max > state.max ? exponential(state.max - max) : A(1);
-  A sum = state.sum * keep;
+  state.sum *= keep;
   for (int r = 0; r < R; ++r) {
     // -inf less -inf would be NaN: such a patch has no weight until all have it.
     scale[r] = logit[r] == -HUGE_VAL ? A(0) : exponential(logit[r] - max);
-    sum += scale[r];
+    state.sum += scale[r];
   }
-  const T* rows[R];
-  for (int r = 0; r < R; ++r) rows[r] = in.x + (m + r) * in.x_stride;
   add_rows<S, T, R>(in.tokens[q], keep, rows, scale, in.width);
   state.max = max;
-  state.sum = sum;
 }
 
-template <class S, typename T>
+template <class S, typename T, class Dots = WideDots<S, T>>
 void pool_frame(const PoolFrame<T>& in) {
   using A = Acc<T>;
   constexpr int R = S::kTileRows;
@@ -152,14 +150,18 @@ void pool_frame(const PoolFrame<T>& in) {
     }
     int64_t m = 0;
     for (; m + R <= in.patches; m += R) {
-      for (int64_t q = first; q < last; ++q) pool_patches<S, T, R>(in, q, m, states[q - first]);
+      for (int64_t q = first; q < last; ++q) {
+        pool_patches<S, Dots, T, R>(in, q, m, states[q - first]);
+      }
     }
     for (; m < in.patches; ++m) {
-      for (int64_t q = first; q < last; ++q) pool_patches<S, T, 1>(in, q, m, states[q - first]);
+      for (int64_t q = first; q < last; ++q) {
+        pool_patches<S, Dots, T, 1>(in, q, m, states[q - first]);
+      }
     }
     if (in.patches == 0) continue;
     for (int64_t q = first; q < last; ++q) {
-      const RunningSoftmax<A> state = states[q - first];
+      const RunningSoftmax<A>& state = states[q - first];
       for (int64_t c = 0; c < in.width; ++c) in.tokens[q][c] /= state.sum;
       if (!in.weights[q]) continue;
       for (int64_t i = 0; i < in.patches; ++i) {

@@ -60,6 +60,8 @@ class Video {
     frame.width = in_.patches.size[3];
     frame.questions = questions();
     frame.units = units_.at(0);
+    frame.raw = units_.raw.data();
+    frame.norms = units_.norms.data();
     for (int64_t q = 0; q < questions(); ++q) {
       const int64_t row = assigned(q, n);
       keys[q] = row == kNone ? nullptr : row == kItself ? frame.x : reference(row, 0);

@@ -4,13 +4,13 @@
 #include "vilamp/selection.h"
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 #include <vector>
 
 #include "by_dtype.h"
 #include "even_fill.h"
 #include "kernels.h"
+#include "score_order.h"
 #include "unit_rows.h"
 #include "vilamp/parallel.h"
 
@@ -21,21 +21,6 @@ namespace {
 constexpr int64_t kFirstBlock = 64, kLargestBlock = 4096;
 // Rows that one thread compares at a time, whatever the number of threads.
 constexpr int64_t kChunkRows = 64;
-
-template <typename A>
-struct Candidate {
-  A score;
-  int64_t frame;
-};
-
-// NaN first, then by score, then the lower number.
-template <typename A>
-bool comes_first(const Candidate<A>& a, const Candidate<A>& b) {
-  const bool a_nan = std::isnan(a.score), b_nan = std::isnan(b.score);
-  if (a_nan != b_nan) return a_nan;
-  if (!a_nan && a.score != b.score) return a.score > b.score;
-  return a.frame < b.frame;
-}
 
 // The selection of one question about one video.
 template <typename T>
@@ -50,33 +35,22 @@ class Greedy {
 
   // The frames taken, in the order in which they were.
   std::vector<int64_t> run(const Acc<T>* scores) {
-    find_candidates(scores);
-    const auto end = candidates_.end();
-    auto block = candidates_.begin();
+    if (rounds_ == 0) return chosen_;
+    const std::vector<int64_t> candidates =
+        score_order(scores, length_, args_.has_min_score, static_cast<Acc<T>>(args_.min_score));
+    auto block = candidates.begin();
     int64_t size = kFirstBlock;
-    while (block != end && static_cast<int64_t>(chosen_.size()) < rounds_) {
-      const auto next = block + std::min<int64_t>(size, end - block);
-      if (next != end) std::nth_element(block, next, end, comes_first<Acc<T>>);
-      std::sort(block, next, comes_first<Acc<T>>);
-      order_.clear();
-      for (; block != next; ++block) order_.push_back(block->frame);
+    while (block != candidates.end() && static_cast<int64_t>(chosen_.size()) < rounds_) {
+      const auto next = block + std::min<int64_t>(size, candidates.end() - block);
+      order_.assign(block, next);
       visit();
+      block = next;
       size = std::min(2 * size, kLargestBlock);
     }
     return chosen_;
   }
 
  private:
-  void find_candidates(const Acc<T>* scores) {
-    candidates_.reserve(rounds_ > 0 ? length_ : 0);
-    if (rounds_ == 0) return;
-    const Acc<T> min_score = static_cast<Acc<T>>(args_.min_score);
-    for (int64_t n = 0; n < length_; ++n) {
-      if (args_.has_min_score && scores[n] < min_score) continue;
-      candidates_.push_back({scores[n], n});
-    }
-  }
-
   // One block: what is unlike all frames taken before it stays, then one after the other is taken.
   void visit() {
     drop_redundant(0, static_cast<int64_t>(chosen_.size()));
@@ -125,7 +99,6 @@ class Greedy {
   int64_t length_;
   int64_t rounds_;
   UnitRows<T> taken_;
-  std::vector<Candidate<Acc<T>>> candidates_;
   std::vector<int64_t> order_;
   std::vector<uint8_t> redundant_;
   std::vector<int64_t> chosen_;

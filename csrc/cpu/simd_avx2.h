@@ -14,6 +14,8 @@ struct Simd {
   static constexpr int64_t kLanes = 8;
   static constexpr int kTileRows = 4;
   static constexpr int kTileUnits = 2;
+  // One row by at most this many.
+  static constexpr int kRowUnits = 4;
 
   static VILAMP_INLINE V set(float value) { return _mm256_set1_ps(value); }
   static VILAMP_INLINE V load(const float* from) { return _mm256_loadu_ps(from); }
@@ -64,6 +66,7 @@ struct Simd {
   }
 
   static VILAMP_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  static VILAMP_INLINE V add(V a, V b) { return _mm256_add_ps(a, b); }
   static VILAMP_INLINE V mul(V a, V b) { return _mm256_mul_ps(a, b); }
   static VILAMP_INLINE V div(V a, V b) { return _mm256_div_ps(a, b); }
   static VILAMP_INLINE float sum(V v) {

@@ -14,6 +14,8 @@ struct Simd {
   static constexpr int64_t kLanes = 16;
   static constexpr int kTileRows = 4;
   static constexpr int kTileUnits = 4;
+  // One row by at most this many.
+  static constexpr int kRowUnits = 8;
 
   static VILAMP_INLINE V set(float value) { return _mm512_set1_ps(value); }
   static VILAMP_INLINE V load(const float* from) { return _mm512_loadu_ps(from); }
@@ -48,6 +50,7 @@ struct Simd {
   }
 
   static VILAMP_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static VILAMP_INLINE V add(V a, V b) { return _mm512_add_ps(a, b); }
   static VILAMP_INLINE V mul(V a, V b) { return _mm512_mul_ps(a, b); }
   static VILAMP_INLINE V div(V a, V b) { return _mm512_div_ps(a, b); }
   static VILAMP_INLINE float sum(V v) {

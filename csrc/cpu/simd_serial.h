@@ -16,6 +16,8 @@ struct Simd {
   // Tiles of at most this many rows by this many vectors are held in registers.
   static constexpr int kTileRows = 2;
   static constexpr int kTileUnits = 2;
+  // One row by at most this many.
+  static constexpr int kRowUnits = 2;
 
   struct V {
     A lane[kLanes];
@@ -49,6 +51,9 @@ struct Simd {
   }
   static VILAMP_INLINE V fma(V a, V b, V c) {
     return each([&](int64_t i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+  }
+  static VILAMP_INLINE V add(V a, V b) {
+    return each([&](int64_t i) { return a.lane[i] + b.lane[i]; });
   }
   static VILAMP_INLINE V mul(V a, V b) {
     return each([&](int64_t i) { return a.lane[i] * b.lane[i]; });

@@ -39,6 +39,8 @@ void similarity_of(const SimilarityArgs& args) {
     in.frames = args.frames.at<const T>(b);
     in.stride = args.frames.stride[1];
     in.units = units.at(b * questions);
+    in.raw = units.raw.data() + b * questions;
+    in.norms = units.norms.data() + b * questions;
     in.count = questions;
     in.width = args.frames.size[2];
     in.out = args.out.at<Acc<T>>(b);

@@ -6,24 +6,15 @@
 
 namespace vilamp {
 
-template <class S, typename T, int R>
-VILAMP_INLINE void similarity_tile(const SimilarityRows<T>& in, int64_t n) {
-  const T* rows[R];
-  for (int r = 0; r < R; ++r) rows[r] = in.frames + (n + r) * in.stride;
-  Acc<T> squares[R];
-  Acc<T>* out = in.out + n;
-  dots_of_rows<S, T, R>(rows, in.units, in.count, in.width, squares,
-                        [&](int r, int64_t u, Acc<T> dot) VILAMP_LAMBDA_INLINE {
-                          out[u * in.out_stride + r] = dot / floored_norm(squares[r], in.eps);
-                        });
-}
-
 template <class S, typename T>
 void similarity_rows(const SimilarityRows<T>& in) {
-  constexpr int R = S::kTileRows;
-  int64_t n = in.begin;
-  for (; n + R <= in.end; n += R) similarity_tile<S, T, R>(in, n);
-  for (; n < in.end; ++n) similarity_tile<S, T, 1>(in, n);
+  for (int64_t n = in.begin; n < in.end; ++n) {
+    Acc<T> square = 0;
+    dots_of_row<S>(in.frames + n * in.stride, in.units, in.count, in.width, &square,
+                   [&](int64_t u, Acc<T> dot) VILAMP_LAMBDA_INLINE {
+                     in.out[u * in.out_stride + n] = dot / floored_norm(square, in.eps);
+                   });
+  }
 }
 
 template <class S, typename T>
@@ -33,11 +24,11 @@ void similarity_backward_rows(const SimilarityBackwardRows<T>& in) {
   A* cosine = in.scratch;
   A* scale = in.scratch + in.count;
   for (int64_t n = in.begin; n < in.end; ++n) {
-    const T* row[1] = {in.frames + n * in.stride};
-    A square[1] = {0};
-    dots_of_rows<S, T, 1>(row, in.units, in.count, in.width, square,
-                          [&](int, int64_t u, A dot) VILAMP_LAMBDA_INLINE { cosine[u] = dot; });
-    const A norm = floored_norm(square[0], in.eps);
+    const T* row = in.frames + n * in.stride;
+    A square = 0;
+    dots_of_row<S>(row, in.units, in.count, in.width, &square,
+                   [&](int64_t u, A dot) VILAMP_LAMBDA_INLINE { cosine[u] = dot; });
+    const A norm = floored_norm(square, in.eps);
     A along = 0;
     for (int64_t u = 0; u < in.count; ++u) {
       const A grad = in.grad[u * in.grad_stride + n];
@@ -48,7 +39,7 @@ void similarity_backward_rows(const SimilarityBackwardRows<T>& in) {
     // A norm on its floor is a constant.
     const A own = norm > in.eps ? -along / (norm * norm) : A(0);
     auto columns = [&](auto load, auto store, auto load_sum, auto store_sum) {
-      const V x = load(row[0]);
+      const V x = load(row);
       V sum = S::mul(S::set(own), x);
       for (int64_t u = 0; u < in.count; ++u) {
         const V share = S::set(scale[u]);

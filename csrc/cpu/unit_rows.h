@@ -12,11 +12,14 @@ template <typename T>
 struct UnitRows {
   std::vector<Acc<T>> rows;   // [count, width]
   std::vector<Acc<T>> norms;  // [count]
+  std::vector<const T*> raw;  // [count]: where they were read from
 
-  UnitRows(int64_t count, int64_t width) : rows(count * width), norms(count), width_(width) {}
+  UnitRows(int64_t count, int64_t width)
+      : rows(count * width), norms(count), raw(count), width_(width) {}
 
   void set(int64_t i, const T* from, double eps) {
     Acc<T>* to = rows.data() + i * width_;
+    raw[i] = from;
     // Summed in fp64: one vector is compared with thousands.
     double squares = 0;
     for (int64_t d = 0; d < width_; ++d) {
