@@ -14,8 +14,8 @@ from ..reference.numerics import acc_dtype, exact_matmul
 from ..reference.pooling import check_assignment, empty_outputs
 from .module import DTYPES, address, load, unit_stride
 
-BLOCK_BYTES = 3 << 20
-"""Size of a block of mapped patches."""
+BLOCK_BYTES = 3 << 19
+"""Size of a block of mapped patches. Two are held: those of a frame and those of its reference."""
 
 
 @exact_matmul()
@@ -122,9 +122,12 @@ def _cosines_in_blocks(
     """The same by torch's matrix products, a block of patches of one frame at a time."""
     for block in _patch_blocks(patches.shape[1], w_iq):
         x, bank = patches[:, block], references[:, block]
+        y = units.new_empty(x.shape[1], units.shape[1])
         for frame in range(patches.shape[0]):
-            _cosines_with_queries(x[frame], units, w_iq, b_iq, cos_query[:, frame, block], eps)
-        _cosines_with_keys(x, bank, assignment, w_ik, b_ik, w_k, b_k, cos_key[..., block], eps)
+            into = cos_query[:, frame, block]
+            _cosines_with_queries(x[frame], units, w_iq, b_iq, y, into, eps)
+        into = cos_key[..., block]
+        _cosines_with_keys(x, bank, assignment, w_ik, b_ik, w_k, b_k, y, into, eps)
 
 
 def _patch_blocks(m: int, weight: Tensor) -> list[slice]:
@@ -138,16 +141,17 @@ def _unit_queries(queries: Tensor, m: int, w_q: Tensor, b_q: Tensor, eps: float)
     """Mapped queries `[Q, P]` of length 1."""
     # Products with one row are rounded in another order than the published ones, which repeat the
     # query for every patch; those with a few rows are not.
-    rows = queries.repeat_interleave(min(max(m, 1), 16), 0)
-    mapped = _map(rows, w_q, b_q)[:: min(max(m, 1), 16)].contiguous()
-    return _normalise(mapped, eps)
+    times = min(max(m, 1), 16)
+    rows = queries.repeat_interleave(times, 0)
+    out = torch.empty(rows.shape[0], w_q.shape[0], dtype=acc_dtype(queries))
+    return _normalise(_map(rows, w_q, b_q, out)[::times].contiguous(), eps)
 
 
 def _cosines_with_queries(
-    x: Tensor, units: Tensor, w: Tensor, bias: Tensor, out: Tensor, eps: float
+    x: Tensor, units: Tensor, w: Tensor, bias: Tensor, y: Tensor, out: Tensor, eps: float
 ) -> None:
-    """Cosines `out [Q, m]` of mapped patches `x [m, C]` with `units [Q, P]`."""
-    y = _map(x, w, bias)
+    """Cosines `out [Q, m]` of mapped patches `x [m, C]` with `units [Q, P]`; `y [m, P]` is room."""
+    _map(x, w, bias, y)
     for question in range(units.shape[0]):
         rows = torch.tensor([question])
         _cosines(y[None], units[:, None], rows, out[question, None], eps)
@@ -161,6 +165,7 @@ def _cosines_with_keys(
     b_ik: Tensor,
     w_k: Tensor,
     b_k: Tensor,
+    y: Tensor,
     out: Tensor,
     eps: float,
 ) -> None:
@@ -176,8 +181,8 @@ def _cosines_with_keys(
         for row in rows:
             if row not in held and row != -1:
                 key = x[frame] if row == -2 else bank[row]
-                held[row] = _normalise(_map(key, w_k, b_k), eps)
-        y = _map(x[frame], w_ik, b_ik)
+                held[row] = _normalise(_map(key, w_k, b_k, torch.empty_like(y)), eps)
+        _map(x[frame], w_ik, b_ik, y)
         for question, row in enumerate(rows):
             if row != -1:
                 first = torch.zeros(1, dtype=torch.int64)
@@ -185,18 +190,16 @@ def _cosines_with_keys(
         held.pop(-2, None)
 
 
-def _map(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
-    """`x [n, C]` through a linear map, `[n, P]` in the accumulation dtype."""
-    acc = acc_dtype(x)
-    x, bias = x.to(acc), bias.to(acc)
-    if w.dtype == acc:
-        return torch.addmm(bias, x, w.mT)
+def _map(x: Tensor, w: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    """`x [n, C]` through a linear map into `out [n, P]`, both in the accumulation dtype inside."""
+    x, bias = x.to(out.dtype), bias.to(out.dtype)
+    if w.dtype == out.dtype:
+        return torch.addmm(bias, x, w.mT, out=out)
     # Some rows of the map at a time: no second copy of it in the wider type.
-    step = max(1, BLOCK_BYTES // max(1, 4 * w.shape[1] * x.element_size()))
-    out = x.new_empty(x.shape[0], w.shape[0])
+    step = max(1, BLOCK_BYTES // max(1, 4 * w.shape[1] * out.element_size()))
     for start in range(0, w.shape[0], step):
         rows = slice(start, start + step)
-        out[:, rows] = torch.addmm(bias[rows], x, w[rows].to(acc).mT)
+        out[:, rows] = torch.addmm(bias[rows], x, w[rows].to(out.dtype).mT)
     return out
 
 
