@@ -10,6 +10,7 @@
 #include "vilamp/bandwidth.h"
 #include "vilamp/instruction_set.h"
 #include "vilamp/mapped.h"
+#include "vilamp/parallel.h"
 #include "vilamp/pooling.h"
 #include "vilamp/reference_frames.h"
 #include "vilamp/selection.h"
@@ -372,6 +373,9 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("instruction_sets", &instruction_sets, "Those that this CPU and this build have.");
   m.def("use_instruction_set", &use_instruction_set, arg("name"),
         "From the next call on, in all threads. For tests and benchmarks.");
+  m.def(
+      "use_openmp", [](uintptr_t address) { use_openmp(reinterpret_cast<void*>(address)); },
+      arg("address"), "Address of GOMP_parallel in the OpenMP library that torch uses, or 0.");
   m.def("similarity", &call_similarity, py::kw_only(), arg("dtype"), arg("frames"), arg("queries"),
         arg("out"), arg("eps"), arg("threads"));
   m.def("similarity_backward", &call_similarity_backward, py::kw_only(), arg("dtype"), arg("grad"),

@@ -77,9 +77,7 @@ class Greedy {
     in.tau = static_cast<Acc<T>>(args_.tau);
     in.eps = static_cast<Acc<T>>(args_.eps);
     const int64_t rows = order_.size();
-    const int64_t work = rows * count * in.width;
-    // Starting a thread costs more than a few hundred thousand products.
-    const int threads = work < (1 << 18) ? 1 : args_.threads;
+    const int threads = threads_for(rows * count * in.width, args_.threads);
     parallel_for(rows, kChunkRows, threads, [&](int64_t begin, int64_t end) {
       RedundantRows<T> part = in;
       part.candidates = order_.data() + begin;

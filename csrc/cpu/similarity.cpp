@@ -46,7 +46,8 @@ void similarity_of(const SimilarityArgs& args) {
     in.out = args.out.at<Acc<T>>(b);
     in.out_stride = args.out.stride[1];
     in.eps = static_cast<Acc<T>>(args.eps);
-    parallel_for(frames, chunk_of(in.width), args.threads, [&](int64_t begin, int64_t end) {
+    const int threads = threads_for(frames * in.width, args.threads);
+    parallel_for(frames, chunk_of(in.width), threads, [&](int64_t begin, int64_t end) {
       SimilarityRows<T> rows = in;
       rows.begin = begin;
       rows.end = end;
@@ -91,28 +92,29 @@ void similarity_backward_of(const SimilarityBackwardArgs& args) {
   const int64_t chunk = std::max(chunk_of(width), (frames + 63) / 64);
   for (int64_t b = 0; b < args.frames.size[0]; ++b) {
     std::vector<QuerySums<Acc<T>>> sums((frames + chunk - 1) / chunk);
-    parallel_for(frames, chunk, args.threads, [&](int64_t begin, int64_t end) {
-      QuerySums<Acc<T>>& sum = sums[begin / chunk];
-      sum.cosine.assign(questions, 0);
-      if (args.grad_queries) sum.rows.assign(questions * width, 0);
-      std::vector<Acc<T>> scratch(2 * questions);
-      SimilarityBackwardRows<T> in{};
-      in.frames = args.frames.at<const T>(b);
-      in.stride = args.frames.stride[1];
-      in.begin = begin;
-      in.end = end;
-      in.units = units.at(b * questions);
-      in.count = questions;
-      in.width = width;
-      in.grad = args.grad.at<const Acc<T>>(b);
-      in.grad_stride = args.grad.stride[1];
-      in.grad_frames = args.grad_frames ? args.grad_frames.at<T>(b) : nullptr;
-      in.sum_rows = args.grad_queries ? sum.rows.data() : nullptr;
-      in.sum_cosine = sum.cosine.data();
-      in.scratch = scratch.data();
-      in.eps = static_cast<Acc<T>>(args.eps);
-      kernels<T>().similarity_backward(in);
-    });
+    parallel_for(frames, chunk, threads_for(frames * width, args.threads),
+                 [&](int64_t begin, int64_t end) {
+                   QuerySums<Acc<T>>& sum = sums[begin / chunk];
+                   sum.cosine.assign(questions, 0);
+                   if (args.grad_queries) sum.rows.assign(questions * width, 0);
+                   std::vector<Acc<T>> scratch(2 * questions);
+                   SimilarityBackwardRows<T> in{};
+                   in.frames = args.frames.at<const T>(b);
+                   in.stride = args.frames.stride[1];
+                   in.begin = begin;
+                   in.end = end;
+                   in.units = units.at(b * questions);
+                   in.count = questions;
+                   in.width = width;
+                   in.grad = args.grad.at<const Acc<T>>(b);
+                   in.grad_stride = args.grad.stride[1];
+                   in.grad_frames = args.grad_frames ? args.grad_frames.at<T>(b) : nullptr;
+                   in.sum_rows = args.grad_queries ? sum.rows.data() : nullptr;
+                   in.sum_cosine = sum.cosine.data();
+                   in.scratch = scratch.data();
+                   in.eps = static_cast<Acc<T>>(args.eps);
+                   kernels<T>().similarity_backward(in);
+                 });
     if (args.grad_queries) query_grads(args, b, units, sums);
   }
 }

@@ -11,6 +11,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from .openmp import torch_openmp
+
 DTYPES = {
     torch.float32: "float32",
     torch.float64: "float64",
@@ -27,6 +29,7 @@ def _load() -> ModuleType | ImportError | ValueError:
     try:
         module = importlib.import_module("vilamp_kernels._cpu")
         module.instruction_set()
+        module.use_openmp(torch_openmp())
         return module
     except (ImportError, ValueError) as error:
         return error
