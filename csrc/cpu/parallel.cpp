@@ -31,6 +31,8 @@ void parallel_for(int64_t items, int64_t chunk, int threads,
 
   const int64_t helpers = std::min<int64_t>(threads, chunks) - 1;
   std::vector<std::thread> pool;
+  // No allocation may fail below: a running thread that nobody joins ends the process.
+  pool.reserve(std::max<int64_t>(helpers, 0));
   for (int64_t i = 0; i < helpers; ++i) {
     try {
       pool.emplace_back(work);
