@@ -10,57 +10,124 @@ from pathlib import Path
 import pytest
 import torch
 
+from vilamp_kernels.cpu import module as cpu_module
+
 ROOT = Path(__file__).parent.parent
 _cpu = pytest.importorskip("vilamp_kernels._cpu", reason="the C++ module is not built")
 
 
-def call(**changes):
-    frames, queries, out = torch.ones(2, 3, 4), torch.ones(2, 1, 4), torch.zeros(2, 1, 3)
-    arguments = {
+FRAMES, QUERIES, PATCHES = torch.ones(2, 3, 4), torch.ones(2, 1, 4), torch.ones(1, 3, 2, 4)
+LONGS = torch.zeros(2, 1, 2, dtype=torch.int64)
+COUNT = torch.zeros(2, 1, dtype=torch.int64)
+FILLED = torch.zeros(2, 3, dtype=torch.bool)
+OUT, TOKENS = torch.zeros(2, 1, 3), torch.zeros(1, 1, 3, 4)
+COMMON = {"eps": 1e-8, "threads": 1}
+CALLS = {
+    "similarity": {
         "dtype": "float32",
-        "frames": frames.data_ptr(),
-        "frames_shape": (2, 3, 4),
-        "frames_stride": (12, 4),
-        "queries": queries.data_ptr(),
-        "queries_shape": (2, 1, 4),
-        "queries_stride": (4, 4),
-        "out": out.data_ptr(),
-        "eps": 1e-8,
-        "threads": 1,
-    }
-    _cpu.similarity(**(arguments | changes))
-    return out
-
-
-def test_the_module_computes():
-    torch.testing.assert_close(call(), torch.ones(2, 1, 3))
-    assert _cpu.compiler.startswith("compiled by ")
-
-
-REFUSED = {
-    "dtype": {"dtype": "int8"},
-    "negative size": {"frames_shape": (2, -3, 4)},
-    "batch": {"queries_shape": (1, 1, 4)},
-    "width": {"queries_shape": (2, 1, 5)},
-    "frames address": {"frames": 0},
-    "queries address": {"queries": 0},
-    "out address": {"out": 0},
-    "threads": {"threads": 0},
-    "eps": {"eps": -1.0},
+        "frames": FRAMES,
+        "queries": QUERIES,
+        "out": OUT,
+        **COMMON,
+    },
+    "select_keyframes": {
+        "dtype": "float32",
+        "frames": FRAMES,
+        "scores": torch.ones(2, 1, 3),
+        "lengths": None,
+        "indices": LONGS,
+        "count": COUNT,
+        "tau": 0.5,
+        "min_score": None,
+        "fill": False,
+        **COMMON,
+    },
+    "fill_keyframes": {
+        "mask": torch.zeros(2, 3, dtype=torch.bool),
+        "out": FILLED,
+        "k": 2,
+    },
+    "reference_frames": {
+        "indices": LONGS[:, 0],
+        "out": torch.zeros(2, 3, dtype=torch.int64),
+        "policy": "nearest",
+    },
+    "differential_pool": {
+        "dtype": "float32",
+        "patches": PATCHES,
+        "queries": QUERIES[:1],
+        "references": PATCHES[:, :1],
+        "assignment": torch.zeros(1, 1, 3, dtype=torch.int64),
+        "alpha": 0.1,
+        "lam": 1.0,
+        "tokens": TOKENS,
+        "weights": None,
+        **COMMON,
+    },
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_refuses_bad_input(case):
-    with pytest.raises(ValueError, match="similarity: "):
-        call(**REFUSED[case])
+def call(name, **changes):
+    """Call a function of the module; tensors become (address, sizes, strides)."""
+    arguments = CALLS[name] | changes
+    given = {
+        key: cpu_module.address(value) if isinstance(value, torch.Tensor) else value
+        for key, value in arguments.items()
+    }
+    return getattr(_cpu, name)(**given)
+
+
+def test_the_module_computes():
+    call("similarity")
+    torch.testing.assert_close(OUT, torch.ones(2, 1, 3))
+    call("select_keyframes")
+    assert LONGS.tolist() == [[[0, -1]], [[0, -1]]] and COUNT.tolist() == [[1], [1]]
+    call("fill_keyframes")
+    assert FILLED.sum(1).tolist() == [2, 2]
+    call("reference_frames", indices=torch.zeros(2, 1, dtype=torch.int64))
+    call("differential_pool")
+    torch.testing.assert_close(TOKENS, torch.ones(1, 1, 3, 4))
+    assert _cpu.compiler.startswith("compiled by ")
+
+
+REFUSED = [
+    ("similarity", "dtype", "int8"),
+    ("similarity", "frames", (FRAMES.data_ptr(), (2, -3, 4), (12, 4, 1))),
+    ("similarity", "frames", (FRAMES.data_ptr(), (2, 3, 4), (12, 1, 3))),
+    ("similarity", "queries", QUERIES[:1]),
+    ("similarity", "queries", torch.ones(2, 1, 5)),
+    *(("similarity", name, (0, (2, 3, 4), (12, 4, 1))) for name in ("frames", "queries", "out")),
+    ("similarity", "threads", 0),
+    ("similarity", "eps", -1.0),
+    ("similarity", "eps", float("nan")),
+    ("select_keyframes", "scores", torch.ones(2, 1, 4)),
+    ("select_keyframes", "lengths", (COUNT.data_ptr(), (1,), (1,))),
+    ("select_keyframes", "count", COUNT[:1]),
+    ("select_keyframes", "threads", 0),
+    ("fill_keyframes", "out", FILLED[:1]),
+    ("fill_keyframes", "k", -1),
+    ("reference_frames", "policy", "last"),
+    ("reference_frames", "indices", torch.full((2, 1), 3)),
+    ("reference_frames", "out", torch.zeros(1, 3, dtype=torch.int64)),
+    ("differential_pool", "queries", QUERIES),
+    ("differential_pool", "assignment", torch.full((1, 1, 3), 1)),
+    ("differential_pool", "assignment", torch.full((1, 1, 3), -3)),
+    ("differential_pool", "tokens", torch.ones(1, 1, 3, 5)),
+    ("differential_pool", "dtype", "int64"),
+]
+
+
+@pytest.mark.parametrize("name,argument,value", REFUSED, ids=lambda value: str(value)[:20])
+def test_refuses_bad_input(name, argument, value):
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        call(name, **{argument: value})
 
 
 def test_refuses_wrong_types():
     with pytest.raises(TypeError):
-        call(frames_shape=(2, 3))
+        call("similarity", frames=(FRAMES.data_ptr(), (2, 3), (3, 1)))
     with pytest.raises(TypeError):
-        call(frames=1.5)
+        call("similarity", frames=1.5)
     with pytest.raises(TypeError):
         _cpu.similarity("float32")
 

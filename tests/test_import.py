@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import vilamp_kernels as vk
+from vilamp_kernels import backends, cpu
 
 
 def run(code, **environment):
@@ -88,6 +89,41 @@ except ValueError as error:
     assert out.startswith("VILAMP_KERNELS_BACKEND: wanted one of reference, cpu, ")
 
 
+SETS = "VILAMP_KERNELS_CPU: wanted one of "
+
+
+def test_the_environment_names_an_instruction_set():
+    code = "from vilamp_kernels import cpu; print(cpu.instruction_set())"
+    for name in cpu.instruction_sets():
+        assert run(code, VILAMP_KERNELS_CPU=name).strip() == name
+    assert run(code, VILAMP_KERNELS_CPU="").strip() == cpu.instruction_sets()[0]
+
+
+def test_an_unknown_instruction_set_is_an_error_at_every_call():
+    out = run(
+        """
+import torch, vilamp_kernels as vk
+for _ in range(2):
+    try:
+        vk.similarity(torch.eye(3), torch.eye(3))
+    except ValueError as error:
+        print(error)
+""",
+        VILAMP_KERNELS_CPU="fast",
+    )
+    lines = out.splitlines()
+    assert len(lines) == 2 and lines[0] == lines[1], out
+    assert lines[0].startswith(SETS) and lines[0].endswith("; given fast")
+    with pytest.raises(ValueError, match=r"use_instruction_set: wanted one of .*; given fast"):
+        cpu.use_instruction_set("fast").__enter__()
+
+
+def test_doctor_says_so_in_one_line():
+    code = "from vilamp.cli.app import run; print('exit', run(['doctor']))"
+    lines = run(code, VILAMP_KERNELS_CPU="fast", COLUMNS="400").splitlines()
+    assert len([line for line in lines if SETS in line and "given fast" in line]) == 1, lines
+
+
 def test_public_names():
     for name in vk.__all__:
         assert getattr(vk, name).__doc__
@@ -107,14 +143,15 @@ def test_available_backends_say_what_they_have_and_why():
         "differential_pool",
         "projected_differential_pool",
     }
-    assert found["cpu"].ops == ("similarity",)
+    assert set(found["cpu"].ops) == set(found["reference"].ops)
     for status in found.values():
         assert status.reason
         assert status.available or not status.ops
 
 
-def test_use_backend_nests_and_sets():
+def test_use_backend_nests_and_sets(monkeypatch):
     frames = torch.eye(3)
+    monkeypatch.delitem(backends.IMPLS["fill_keyframes"], "cpu")
     missing = pytest.raises(ValueError, match="fill_keyframes: backend 'cpu' was forced")
     with vk.use_backend("cpu"):
         vk.similarity(frames, frames)

@@ -25,6 +25,8 @@ void on_threads(int64_t threads, Work& work) {
                static_cast<unsigned>(threads), 0);
   }
   std::vector<std::thread> helpers;
+  // No allocation may fail below: a running thread that nobody joins ends the process.
+  helpers.reserve(threads);
   for (int64_t i = 1; i < threads; ++i) {
     try {
       helpers.emplace_back(work);
