@@ -125,8 +125,9 @@ def backward_kernel(backend: str) -> Provider:
         arguments = (grad_tokens, no_grad_weights, *tensors, *scalars, EPS, [True] * 5)
         if "out" not in inspect.signature(impl).parameters:
             return lambda: impl(*arguments)
-        out = tuple(torch.zeros_like(t) for t in impl(*arguments))
-        return lambda: impl(*arguments, out=out) or out
+        # The scalars come back as new tensors in any case.
+        out = tuple(torch.zeros_like(t) for t in impl(*arguments)[:3])
+        return lambda: impl(*arguments, out=out)
 
     return provider
 

@@ -1,0 +1,97 @@
+"""Gradients in fp32, bf16 and fp16 on every backend, against the formulas of the reference in fp64.
+
+`gradcheck` proves those formulas (in the tests of each op), but in fp64, which the vectorised C++
+loops do not see.
+"""
+
+import pytest
+import torch
+
+import vilamp_kernels as vk
+from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
+
+pytestmark = pytest.mark.usefixtures("uninitialised_is_nan", "backend")
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def gradients(function, inputs, dtype, backend=None):
+    """Gradients of a fixed projection of all outputs, with the inputs in `dtype`."""
+    leaves = [t.detach().to(dtype).requires_grad_() for t in inputs]
+    with vk.use_backend(backend) if backend else torch.enable_grad():
+        outputs = function(*leaves)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        g = generator(7)
+        given = [torch.randn(t.shape, generator=g).to(t.dtype) for t in outputs]
+        return torch.autograd.grad(outputs, leaves, given)
+
+
+def check(function, inputs, dtype):
+    """Each gradient within the budget of the reference in the accumulation dtype."""
+    rounded = [t.to(dtype) for t in inputs]
+    out = gradients(function, rounded, dtype)
+    low = gradients(function, rounded, torch.float32, "reference")
+    ref = gradients(function, rounded, torch.float64, "reference")
+    for given, near, truth in zip(out, low, ref, strict=True):
+        assert given.dtype == dtype
+        # Tokens, and with them the gradients that go into the backward, are rounded to the dtype:
+        # the reference sees them unrounded.
+        assert_within_budget(given, near.to(dtype), truth, ulps=8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1, 1), (2, 37, 3, 65), (1, 700, 9, 512)],
+    ids=lambda s: "B{}-N{}-Q{}-D{}".format(*s),
+)
+def test_similarity(shape, dtype):
+    b, n, q, d = shape
+    g = generator(0)
+    frames, queries = torch.randn(b, n, d, generator=g), torch.randn(b, q, d, generator=g)
+    check(vk.similarity, (frames, queries), DTYPES[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weights", [False, True], ids=["tokens", "weights"])
+@pytest.mark.parametrize("questions", [1, 3, 9, 17])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (5, 9, 33), (70, 5, 16), (3, 50, 130)],
+    ids=lambda s: "N{}-M{}-C{}".format(*s),
+)
+def test_differential_pool(shape, questions, weights, dtype):
+    patches, queries, references, assignment = pool_inputs(*shape, questions=questions, bank=3)
+
+    def pool(patches, queries, references):
+        return vk.differential_pool(
+            patches, queries, references, assignment, 0.2, 0.7, return_weights=weights
+        )
+
+    check(pool, (patches, queries, references), DTYPES[dtype])
+
+
+def test_differential_pool_of_scalars():
+    patches, queries, references, assignment = pool_inputs(6, 20, 48, questions=2, bank=3)
+
+    def pool(alpha, lam):
+        inputs = (t.to(alpha.dtype) for t in (patches, queries, references))
+        return vk.differential_pool(*inputs, assignment, alpha, lam)
+
+    check(pool, (torch.tensor(0.2), torch.tensor(0.7)), torch.float32)
+
+
+def test_a_bank_that_is_the_video_keeps_the_two_gradients_apart():
+    patches, queries, *_ = pool_inputs(6, 7, 20, questions=2)
+    assignment = torch.tensor([[0, 0, 2, 2, -2, 5], [-1, 1, 1, -2, 4, 4]])
+
+    def pool(patches, queries, bank):
+        return vk.differential_pool(patches, queries, bank, assignment, 0.3)
+
+    check(pool, (patches, queries, patches), torch.float32)
+    shared = patches.clone().requires_grad_()
+    out = vk.differential_pool(shared, queries, shared, assignment, 0.3).sin().sum()
+    apart = [patches.clone().requires_grad_() for _ in range(2)]
+    other = vk.differential_pool(apart[0], queries, apart[1], assignment, 0.3).sin().sum()
+    (together,) = torch.autograd.grad(out, shared)
+    torch.testing.assert_close(together, sum(torch.autograd.grad(other, apart)))
