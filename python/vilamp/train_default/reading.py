@@ -31,7 +31,7 @@ from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, GRID, KEYFRAMES, TAU
 
-STEPS, REVIEW_STEPS = 800, 700
+STEPS, REVIEW_STEPS = 800, 1300
 REVIEW_QUESTIONS = 10
 _CHUNK = 512
 
