@@ -1,5 +1,8 @@
 """The training code of the default model: its own forward pass, its codes, its resume."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from vilamp.drawn import patch_labels, sample_clip
 from vilamp.train_default import loop
-from vilamp.train_default.bank import Bank, patch_classes
+from vilamp.train_default.bank import Bank, _jobs, patch_classes
 from vilamp.train_default.codes import code_table, group_codes, token_codes
 from vilamp.train_default.episodes import lay_out, sample_episode, sample_questions
 from vilamp.train_default.language import Language
@@ -17,6 +20,7 @@ from vilamp.train_default.lookup import (
     role_codes,
     where_to_look,
 )
+from vilamp.train_default.stages import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,50 @@ def test_the_answer_is_where_the_questions_look(bank):
         assert set(episode.clip[layout.frame[row]]) <= {question.clip}
         if question.side >= 0:
             assert (layout.cell[row] >= 0).all()
+
+
+@pytest.fixture(scope="module")
+def anchors_only():
+    """Two thousand clips without pictures or roles."""
+    rng = np.random.default_rng(3)
+    clips = [sample_clip(rng, "train") for _ in range(2000)]
+    return Bank(
+        frames=None,
+        roles=None,
+        anchors=torch.tensor([c.anchor for c in clips]),
+        sides=torch.tensor([(c.side_colours, c.side_shapes) for c in clips]),
+        glyphs=torch.tensor([c.glyph for c in clips]),
+    )
+
+
+def test_the_shape_alone_often_decides_and_always_suffices(anchors_only):
+    rng = np.random.default_rng(4)
+    alike, asked = 0, 0
+    for _ in range(40):
+        episode = sample_episode(anchors_only, 300, rng)
+        anchors = anchors_only.anchors[episode.clips]
+        assert len(anchors.unique(dim=0)) == len(anchors)
+        for question in sample_questions(anchors_only, episode, 6, rng):
+            same = anchors == anchors_only.anchors[question.clip]
+            alike += bool((same[:, 0] & same[:, 1] & ~same[:, 2]).any())
+            asked += 1
+            needed = {"place": [1, 2], "anchor colour": [0, 2]}.get(question.type, [0, 1, 2])
+            assert same[:, needed].all(1).sum() == 1
+    assert alike / asked > 0.5
+
+
+def test_a_stage_runs_in_a_process_of_its_own(tmp_path):
+    # All is there but one shard of the bank.
+    for stage in STAGES.values():
+        (tmp_path / stage.result).parent.mkdir(exist_ok=True)
+        (tmp_path / stage.result).touch()
+    for path, _, _ in _jobs(tmp_path / "bank"):
+        path.touch()
+    missing = tmp_path / STAGES["bank"].result
+    missing.unlink()
+    command = [sys.executable, "-m", "vilamp.train_default", "--no-export", "--folder", tmp_path]
+    subprocess.run(command, check=True, timeout=300)
+    assert missing.stat().st_size > 1e6
 
 
 def toy(folder, stop_after=None):

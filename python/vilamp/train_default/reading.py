@@ -1,12 +1,14 @@
 """Stage "reading": the language model goes on with real tokens, then with long videos.
 
+Stage "review" asks more, and about look-alikes.
+
 Everything before the language model is as at run time: the selector ranks the frames for the first
 question of each video, keyframes are taken by the selection op, every other frame is merged by the
 composer against the keyframe before it. Further questions share the video.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,8 @@ from .loop import train
 from .selector import Selector, load_selector
 from .sizes import ALPHA, GRID, KEYFRAMES, TAU
 
-STEPS, FOCUS_STEPS, REVIEW_STEPS = 1000, 620, 500
+STEPS, REVIEW_STEPS = 800, 1300
+REVIEW_QUESTIONS = 10
 _CHUNK = 512
 
 
@@ -171,19 +174,14 @@ def size_at(step: int, steps: int) -> Size:
     return Size(4, 300, KEYFRAMES, QUESTIONS)
 
 
-def focused_size_at(step: int, steps: int) -> Size:
+def review_size_at(step: int, steps: int) -> Size:
     """The same for the last stage: questions as at run time, now and then a longer video."""
     if step % 20 == 19:
         return Size(1, (1000, 2000, 4000)[step // 20 % 3], KEYFRAMES, 24, focus=True)
     if step % 5 == 1:
-        return Size(4, 300, KEYFRAMES, QUESTIONS, crowd=(6.0, 24.0)[step // 5 % 2], focus=True)
-    return Size(4, 300, KEYFRAMES, QUESTIONS, focus=True)
-
-
-def review_size_at(step: int, steps: int) -> Size:
-    """The same with ten questions about each video."""
-    size = focused_size_at(step, steps)
-    return replace(size, questions=max(size.questions, 10))
+        crowd = (6.0, 24.0)[step // 5 % 2]
+        return Size(4, 300, KEYFRAMES, REVIEW_QUESTIONS, crowd=crowd, focus=True)
+    return Size(4, 300, KEYFRAMES, REVIEW_QUESTIONS, focus=True)
 
 
 def train_reading(folder: Path) -> None:
@@ -191,14 +189,9 @@ def train_reading(folder: Path) -> None:
     _train(folder, "lookup", "reading", STEPS, size_at, grounding=0.1)
 
 
-def train_focus(folder: Path) -> None:
-    """Go on with the hardest questions, those about look-alikes; writes `focus.safetensors`."""
-    _train(folder, "reading", "focus", FOCUS_STEPS, focused_size_at, grounding=0.2)
-
-
 def train_review(folder: Path) -> None:
-    """Once more with more questions about each video; writes `review.safetensors`."""
-    _train(folder, "focus", "review", REVIEW_STEPS, review_size_at, grounding=0.2)
+    """Go on with the hardest questions, those about look-alikes; writes `review.safetensors`."""
+    _train(folder, "reading", "review", REVIEW_STEPS, review_size_at, grounding=0.2)
 
 
 def _train(

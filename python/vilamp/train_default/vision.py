@@ -6,7 +6,7 @@ knows its scene.
 """
 
 import itertools
-import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -23,12 +23,9 @@ from .codes import GROUPS, PATCH_GROUPS, group_codes, token_codes
 from .loop import train, warm_cosine
 from .sizes import GRID, IMAGE, LANGUAGE, PATCH, VISION, VISION_LAYERS
 
-STEPS, SHARPEN_STEPS, BATCH = 6800, 4200, 32
-# Places, colours and shapes come first. Flashes, rarer and harder, count for more later; and
-# because one flash in a frame is too few to learn twenty glyphs from, more are pasted in at last.
-FLASHES_FROM, PASTED_FROM = 2901, 4144
-# Waves of the learning rate, (first step, end): a new one begins when something harder comes in.
-WAVES = ((0, 5000), (FLASHES_FROM, 5500), (PASTED_FROM, STEPS))
+STEPS, SHARPEN_STEPS, BATCH = 3000, 3200, 32
+# Places, colours and shapes come first; flashes, rarer and harder, count for more later.
+FLASHES_FROM = 800
 
 
 class Vision(nn.Module):
@@ -136,8 +133,9 @@ def paste_glyphs(
     return frames, labels
 
 
-def _loss(model: Vision, bank: Bank, generator: torch.Generator, step: int) -> tuple[Tensor, str]:
-    flashes = step >= FLASHES_FROM
+def _loss(
+    model: Vision, bank: Bank, generator: torch.Generator, *, flashes: bool, pasted: bool
+) -> tuple[Tensor, str]:
     clips = torch.randint(len(bank), (BATCH,), generator=generator)
     # Half of the frames have a flash, later three quarters.
     frames = torch.randint(3 * FRAMES if flashes else 2 * FRAMES - 2, (BATCH,), generator=generator)
@@ -146,12 +144,13 @@ def _loss(model: Vision, bank: Bank, generator: torch.Generator, step: int) -> t
     pictures = bank.frames[clips, frames]
     # Anchors may be hidden in frames with pasted glyphs: those teach what is in a patch, no more.
     intact = torch.ones(BATCH, 1)
-    if step >= PASTED_FROM:
+    if pasted:
+        # One flash in a frame is too few to learn twenty glyphs from.
         half = BATCH // 2
-        pasted, changed = paste_glyphs(
+        covered, changed = paste_glyphs(
             pictures[:half].float(), {k: v[:half] for k, v in labels.items()}, generator
         )
-        pictures = torch.cat([pasted, pictures[half:].float()])
+        pictures = torch.cat([covered, pictures[half:].float()])
         labels = {k: torch.cat([changed[k], v[half:]]) for k, v in labels.items()}
         intact[:half] = 0.0
     tokens = model(blemish(pictures, generator))
@@ -194,41 +193,43 @@ def named_right(model: Vision, bank: Bank, count: int = 1000) -> dict[str, float
 def train_vision(folder: Path) -> None:
     """Train the tower and the projector on the bank; writes `vision.safetensors`."""
     torch.manual_seed(1)
-    model = Vision()
-    bank, test = load_bank(folder, "train"), load_bank(folder, "test")
-
-    def loss(step, generator):
-        value, note = _loss(model, bank, generator, step)
-        if step % 250 == 249:
-            note = " ".join(f"{k} {v:.3f}" for k, v in named_right(model, test, 400).items())
-            print(f"vision step {step + 1}: {note}", flush=True)
-        return value, note
-
-    train("vision", model, loss, folder=folder, steps=STEPS, rate=1e-3, factor=_factor)
-
-
-def _factor(step: int) -> float:
-    """Share of the peak rate at a step, see `WAVES`."""
-    if step < FLASHES_FROM:
-        return warm_cosine(step, WAVES[0][1])
-    start, end = next(wave for wave in reversed(WAVES) if step >= wave[0])
-    return 0.9 * (0.02 + 0.49 * (1 + math.cos(math.pi * (step - start) / (end - start))))
+    # The rate ends at half its peak: the next stage goes on.
+    _train(folder, Vision(), "vision", STEPS, lambda step: warm_cosine(step, 2 * STEPS))
 
 
 def sharpen_vision(folder: Path) -> None:
-    """Go on with Muon, which is faster on what is left: shapes and glyphs; writes `sharp`."""
+    """Go on with more glyphs, pasted into half of the pictures; writes `sharp.safetensors`."""
     model = load_vision(folder, "vision").requires_grad_(True).train()
+    _train(folder, model, "sharp", SHARPEN_STEPS, None)
+
+
+def _train(
+    folder: Path,
+    model: Vision,
+    stage: str,
+    steps: int,
+    factor: Callable[[int], float] | None,
+) -> None:
     bank, test = load_bank(folder, "train"), load_bank(folder, "test")
+    sharp = stage == "sharp"
 
     def loss(step, generator):
-        value, note = _loss(model, bank, generator, STEPS)
+        flashes = sharp or step >= FLASHES_FROM
+        value, note = _loss(model, bank, generator, flashes=flashes, pasted=sharp)
         if step % 250 == 249:
             note = " ".join(f"{k} {v:.3f}" for k, v in named_right(model, test, 400).items())
-            print(f"sharp step {step + 1}: {note}", flush=True)
+            print(f"{stage} step {step + 1}: {note}", flush=True)
         return value, note
 
     train(
-        "sharp", model, loss, folder=folder, steps=SHARPEN_STEPS, rate=1.5e-3, muon="encoder.layers"
+        stage,
+        model,
+        loss,
+        folder=folder,
+        steps=steps,
+        rate=1.5e-3,
+        factor=factor,
+        muon="encoder.layers",
     )
 
 
