@@ -1,8 +1,8 @@
 """The threads of torch, for the C++ module.
 
-torch's threads wait for their next product in a loop, for some milliseconds. New threads beside them
-would have to share a core with that: on two cores a kernel between two products took up to ten times as long.
-So the module asks torch's own OpenMP library for threads, through the entry point that GCC's,
+torch's threads wait for their next product in a loop, for some milliseconds. New threads beside
+them would have to share a core with that: a kernel between two products then takes several times as
+long. So the module asks torch's own OpenMP library for threads, through the entry point that GCC's,
 Intel's and LLVM's libraries have in common.
 """
 
