@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 SANITIZED_TESTS := test_sanitized.py test_similarity.py test_selection.py test_pooling.py \
-  test_projected.py test_merger.py test_properties.py test_large_offsets.py
+  test_projected.py test_merger.py test_gradients.py test_threads.py test_properties.py \
+  test_large_offsets.py
 STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test test-slow test-golden sanitize sanitize-threads bench lint format install clean
