@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -247,3 +248,24 @@ def test_debug_shows_the_traceback():
     assert plain.stderr.count("\n") == 1
     assert "Traceback" in debug.stderr
     assert "VideoError" in debug.stderr
+
+
+def test_a_backend_that_is_not_there(refused, video, model, monkeypatch):
+    for name, complaint in (("quick", "wanted one of reference"), ("triton", "not available")):
+        monkeypatch.setenv("VILAMP_KERNELS_BACKEND", name)
+        line = refused("ask", video, "What?")
+        assert "VILAMP_KERNELS_BACKEND: " in line
+        assert complaint in line
+
+
+def test_an_instruction_set_that_is_not_there(video):
+    done = subprocess.run(
+        [sys.executable, "-m", "vilamp", "select", str(video), "anything"],
+        env=os.environ | {"VILAMP_KERNELS_CPU": "abacus"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("vilamp: VILAMP_KERNELS_CPU: wanted ")
+    assert "Traceback" not in done.stderr

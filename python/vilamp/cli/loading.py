@@ -42,13 +42,14 @@ def load_model(settings: Settings, bars: ProgressBars) -> ViLAMP:
     """The model on its device.
 
     Raises:
-        InputError: the device is not there.
+        InputError: the device is not there, or a backend of the ops that the environment names.
         CheckpointError: the model folder is not there, or incomplete.
     """
     # First of all: importing PyTorch and transformers takes seconds too.
     bars("load", 0, None)
     from vilamp.model import ViLAMP
 
+    _try_kernels()
     model = ViLAMP.from_pretrained(
         settings.model,
         compat=settings.compat,
@@ -57,6 +58,18 @@ def load_model(settings: Settings, bars: ProgressBars) -> ViLAMP:
     )
     bars("load", 1, 1)
     return model
+
+
+def _try_kernels() -> None:
+    """Run the smallest op there is: a backend that cannot be had is told before any work."""
+    import torch
+
+    import vilamp_kernels as vk
+
+    try:
+        vk.fill_keyframes(torch.zeros(1, dtype=torch.bool), 0)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def say_notes(settings: Settings, skipped: Sequence[Skipped]) -> None:
