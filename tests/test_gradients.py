@@ -95,3 +95,28 @@ def test_a_bank_that_is_the_video_keeps_the_two_gradients_apart():
     other = vk.differential_pool(apart[0], queries, apart[1], assignment, 0.3).sin().sum()
     (together,) = torch.autograd.grad(out, shared)
     torch.testing.assert_close(together, sum(torch.autograd.grad(other, apart)))
+
+
+def test_no_question_gives_zero_gradients():
+    patches = torch.randn(3, 5, 19, requires_grad=True)
+    # Memory that was used before: a fresh page reads as zeros.
+    del_me = [torch.full((3, 5, 19), 7.0) for _ in range(50)]
+    del del_me
+    out = vk.differential_pool(
+        patches, torch.randn(0, 19), torch.zeros(0, 5, 19), torch.zeros(0, 3, dtype=torch.long)
+    )
+    out.sum().backward()
+    assert torch.equal(patches.grad, torch.zeros_like(patches))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_gradients_of_many_questions_are_rounded_once(dtype):
+    """Those of one half of the questions cancel those of the other, beyond the range of fp16."""
+    dtype, questions = DTYPES[dtype], 16
+    patches = torch.ones(1, 1, 8, dtype=dtype, requires_grad=True)
+    given = torch.full((questions, 1, 8), 1e4, dtype=dtype)
+    given[8:] *= -1
+    queries, bank = torch.ones(questions, 8, dtype=dtype), torch.zeros(0, 1, 8, dtype=dtype)
+    out = vk.differential_pool(patches, queries, bank, torch.full((questions, 1), -1), 1.0, 1.0)
+    out.backward(given)
+    assert torch.equal(patches.grad, torch.zeros_like(patches))

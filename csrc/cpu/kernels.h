@@ -106,6 +106,7 @@ struct PoolBackwardFrame {
   double* grad_alpha;       // += parts of the gradients of the scalars
   double* grad_lam;
   Acc<T>* norms;                 // scratch [patches]
+  Acc<T>* row;                   // scratch [width]
   const PatchGrads<Acc<T>>* of;  // scratch [questions]
 };
 

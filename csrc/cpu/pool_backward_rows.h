@@ -70,7 +70,7 @@ VILAMP_INLINE void backward_patch(const PoolBackwardFrame<T>& in, int64_t m) {
   const A alpha = forward.alpha, lam = forward.lam, norm = in.norms[m];
   const T* x = forward.x + m * forward.x_stride;
   constexpr int64_t kAtOnce = 8;
-  // Questions go by eights; the row of the gradient stays in memory between them.
+  // Questions go by eights; in between the row of the gradient is kept in the type of the sums.
   for (int64_t first = 0; first < forward.questions; first += kAtOnce) {
     const int64_t last = first + kAtOnce < forward.questions ? first + kAtOnce : forward.questions;
     PatchScale<A> scale[kAtOnce];
@@ -118,8 +118,9 @@ VILAMP_INLINE void backward_patch(const PoolBackwardFrame<T>& in, int64_t m) {
           store(sum, S::fma(query, row, load(sum)));
         }
       }
-      if (out && first > 0) total = S::fma(S::set(1), load(out), total);
-      if (out) store(out, total);
+      if (out && first > 0) total = S::add(load(in.row), total);
+      if (out && last < forward.questions) store(in.row, total);
+      if (out && last == forward.questions) store(out, total);
     };
     int64_t c = 0;
     for (; c + S::kLanes <= forward.width; c += S::kLanes) {

@@ -153,7 +153,7 @@ class Backward {
     std::vector<A*> bank_x(questions_), bank_key(questions_);
     // Not vector<bool>: the kernel wants an address.
     std::vector<char> itself(questions_);
-    std::vector<A> norms(patches_), scratch(5 * questions_ * patches_);
+    std::vector<A> norms(patches_), row(width_), scratch(5 * questions_ * patches_);
     std::vector<PatchGrads<A>> of(questions_);
     for (int64_t q = 0; q < questions_; ++q) {
       A* room = scratch.data() + 5 * q * patches_;
@@ -162,15 +162,21 @@ class Backward {
     }
     const int64_t i = begin / chunk_;
     for (int64_t n = begin; n < end; ++n) {
+      if (questions_ == 0) {
+        if (args_.grad_patches) {
+          std::fill_n(args_.grad_patches.at<T>(b_, n), patches_ * width_, T{});
+        }
+        continue;
+      }
       PoolBackwardFrame<T> in{};
       in.forward = video_.frame(n, keys, strides);
       for (int64_t q = 0; q < questions_; ++q) {
         grad_tokens[q] = args_.grad_tokens.at<const A>(b_, q, n);
         grad_weights[q] = args_.grad_weights ? args_.grad_weights.at<const A>(b_, q, n) : nullptr;
         itself[q] = video_.assigned(q, n) == kItself;
-        const int64_t row = (q * frames_ + n) * patches_;
-        bank_x[q] = bank_x_.empty() ? nullptr : bank_x_.data() + row;
-        bank_key[q] = bank_key_.empty() ? nullptr : bank_key_.data() + row;
+        const int64_t at = (q * frames_ + n) * patches_;
+        bank_x[q] = bank_x_.empty() ? nullptr : bank_x_.data() + at;
+        bank_key[q] = bank_key_.empty() ? nullptr : bank_key_.data() + at;
       }
       in.itself = itself.data();
       in.grad_tokens = grad_tokens.data();
@@ -183,6 +189,7 @@ class Backward {
       in.grad_alpha = &grad_alpha_[i];
       in.grad_lam = &grad_lam_[i];
       in.norms = norms.data();
+      in.row = row.data();
       in.of = of.data();
       kernels<T>().pool_backward(in);
     }

@@ -1,6 +1,6 @@
-// Greedy selection without an N x N matrix: candidates are visited in blocks, best first, and each
-// block is compared with the frames taken so far. A row is read once, when its turn comes, and no
-// row is read after the k-th frame is taken.
+// Greedy selection without an N x N matrix: candidates are visited in blocks, best first. A block
+// is compared with all frames taken before it, what is left of it with each frame taken from it.
+// Blocks after the one of the k-th frame are not read.
 #include "vilamp/selection.h"
 
 #include <algorithm>
