@@ -139,12 +139,14 @@ def _patch_blocks(m: int, weight: Tensor) -> list[slice]:
 
 def _unit_queries(queries: Tensor, m: int, w_q: Tensor, b_q: Tensor, eps: float) -> Tensor:
     """Mapped queries `[Q, P]` of length 1."""
-    # Products with one row are rounded in another order than the published ones, which repeat the
-    # query for every patch; those with a few rows are not.
-    times = min(max(m, 1), 16)
-    rows = queries.repeat_interleave(times, 0)
-    out = torch.empty(rows.shape[0], w_q.shape[0], dtype=acc_dtype(queries))
-    return _normalise(_map(rows, w_q, b_q, out)[::times].contiguous(), eps)
+    units = torch.empty(queries.shape[0], w_q.shape[0], dtype=acc_dtype(queries))
+    # A product rounds in an order that depends on its number of rows; the published code has as
+    # many as patches. Half precision is rounded more coarsely anyway, and spared the memory.
+    rows = max(m, 1) if queries.dtype == units.dtype else 1
+    for question, query in enumerate(queries):
+        out = units.new_empty(rows, units.shape[1])
+        units[question] = _map(query.expand(rows, -1), w_q, b_q, out)[0]
+    return _normalise(units, eps)
 
 
 def _cosines_with_queries(
