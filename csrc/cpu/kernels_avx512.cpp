@@ -15,7 +15,7 @@ const KernelTable* avx512_table() {
                        kernels_of<avx512::Simd, BFloat16>(),
                        kernels_of<avx512::Simd, Float16>(),
                        nullptr};
-    // Summed in eight lanes: in sixteen, one recorded merge of the published code in eighteen is
+    // Summed in eight lanes: in sixteen, two of the eighteen recorded merges are
     // 2e-5 away instead of 1e-5. The products around them take nearly all of the time.
     if (const KernelTable* eight = avx2_table()) {
       all.fp32.mapped_cosines = eight->fp32.mapped_cosines;
