@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+# Triton decides when a kernel is defined whether it is interpreted or compiled for a GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import pytest
 import torch
 
 import vilamp_kernels as vk
-from vilamp_kernels import cpu
+from vilamp_kernels import backends, cpu, triton
 
 DATA = Path(__file__).parent / "data"
 
@@ -41,19 +44,36 @@ def video_dir() -> Path:
     return DATA / "videos"
 
 
-def _backends() -> list[str]:
+def _cpu_backends() -> list[str]:
     """`reference`, and the C++ kernels once for each instruction set of this CPU."""
     if not cpu.status()[0]:
         return ["reference"]
     return ["reference", *(f"cpu-{name}" for name in cpu.instruction_sets())]
 
 
-@pytest.fixture(params=_backends())
+def pytest_generate_tests(metafunc):
+    """`backend`: those that have all `OPS` of the test file; `fp64_backend`: without those of GPUs."""
+    names = _cpu_backends()
+    if "fp64_backend" in metafunc.fixturenames:
+        metafunc.parametrize("fp64_backend", names, indirect=True)
+    if "backend" in metafunc.fixturenames:
+        ops = getattr(metafunc.module, "OPS", ())
+        if ops and triton.status()[0] and all("triton" in backends.IMPLS[op] for op in ops):
+            names = [*names, "triton"]
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
 def backend(request):
     """Runs a test once on each backend, by name."""
     name, _, instruction_set = request.param.partition("-")
+    if name == "triton" and "fp64" in getattr(request.node, "callspec", request).id.split("-"):
+        pytest.skip("the GPU backends leave fp64 to the reference")
     with vk.use_backend(name), cpu.use_instruction_set(instruction_set or None):
         yield name
+
+
+fp64_backend = backend
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from vilamp_kernels import backends, cpu
 
 
 def run(code, **environment):
-    """Run `code` in a fresh process and give back what it printed."""
+    """Run `code` in a fresh process, Triton not interpreted, and give back what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", code],
-        env=os.environ | environment,
+        env=os.environ | {"TRITON_INTERPRET": "0"} | environment,
         capture_output=True,
         text=True,
         check=False,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import cpu
+from . import cpu, cuda, triton
 from ._checks import autocast_on, no_autocast
 from ._library import lib
 
@@ -24,6 +24,10 @@ log = logging.getLogger("vilamp_kernels")
 
 ENVIRONMENT = "VILAMP_KERNELS_BACKEND"
 NAMES = ("reference", "cpu", "triton", "cuda")
+
+_PACKAGES = {"cpu": cpu, "triton": triton, "cuda": cuda}
+_PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
+"""By type of device, the backends in the order in which they are tried."""
 
 IMPLS: dict[str, dict[str, Callable]] = {}
 """Op -> backend -> implementation. Backward ops are listed like any other."""
@@ -46,8 +50,9 @@ def register(op: str, **impls: Callable) -> None:
     IMPLS[op] = impls
 
     def kernel(*args):
-        device = next(arg.device for arg in args if isinstance(arg, Tensor))
-        impl = _choose(op, device)
+        first = next(arg for arg in args if isinstance(arg, Tensor))
+        device = first.device
+        impl = _choose(op, device, first.dtype)
         # Autocast is still on down here and would round the products of an implementation.
         if autocast_on(device):
             with no_autocast(device):
@@ -101,9 +106,7 @@ def _is_public(op: str) -> bool:
 def _status(name: str) -> tuple[bool, str]:
     if name == "reference":
         return True, "plain PyTorch, any device"
-    if name == "cpu":
-        return cpu.status()
-    return False, "not built in this version"
+    return _PACKAGES[name].status()
 
 
 def _require_available(name: str, asked_by: str) -> None:
@@ -114,7 +117,7 @@ def _require_available(name: str, asked_by: str) -> None:
         raise ValueError(f"{asked_by}: backend {name!r} is not available: {reason}")
 
 
-def _choose(op: str, device: torch.device) -> Callable:
+def _choose(op: str, device: torch.device, dtype: torch.dtype) -> Callable:
     impls = IMPLS[op]
     forced = _forced
     if forced is None:
@@ -124,26 +127,47 @@ def _choose(op: str, device: torch.device) -> Callable:
     if forced is not None:
         if forced not in impls:
             raise ValueError(f"{op}: backend {forced!r} was forced; it has {', '.join(impls)}")
-        if forced == "cpu" and device.type != "cpu":
-            raise ValueError(f"{op}: backend 'cpu' was forced; given tensors on {device}")
+        if not _serves(forced, device, dtype):
+            kind = str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{op}: backend {forced!r} was forced; given {kind} tensors on {device}"
+            )
         name = forced
     else:
-        name = _automatic(op, device)
+        name = _automatic(op, device, dtype)
     _say_once(f"{op} on {device.type}: {name} backend ({'forced' if forced else 'automatic'})")
     return impls[name]
 
 
-def _automatic(op: str, device: torch.device) -> str:
-    if device.type != "cpu" or "cpu" not in IMPLS[op]:
-        return "reference"
-    available, reason = cpu.status()
-    if available:
-        return "cpu"
-    warning = f"vilamp_kernels: the C++ module cannot be used, plain PyTorch runs: {reason}"
+def _serves(name: str, device: torch.device, dtype: torch.dtype) -> bool:
+    if name == "reference":
+        return True
+    if name == "cpu":
+        return device.type == "cpu"
+    # fp64 is for checking results: GPUs for inference hardly have it.
+    return dtype != torch.float64 and _PACKAGES[name].serves(device)
+
+
+def _automatic(op: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The first of the device's backends that has the op and can run, or else the reference."""
+    for name in _PREFERRED.get(device.type, ()):
+        if name not in IMPLS[op] or not _serves(name, device, dtype):
+            continue
+        available, reason = _status(name)
+        if available:
+            return name
+        _warn_once(
+            f"vilamp_kernels: backend {name!r} cannot be used, another one runs: {reason}"
+            if name != "cpu"
+            else f"vilamp_kernels: the C++ module cannot be used, plain PyTorch runs: {reason}"
+        )
+    return "reference"
+
+
+def _warn_once(warning: str) -> None:
     if warning not in _said:
         _said.add(warning)
-        warnings.warn(warning, RuntimeWarning, stacklevel=2)
-    return "reference"
+        warnings.warn(warning, RuntimeWarning, stacklevel=3)
 
 
 def _say_once(line: str) -> None:
