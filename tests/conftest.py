@@ -52,7 +52,7 @@ def _cpu_backends() -> list[str]:
 
 
 def pytest_generate_tests(metafunc):
-    """`backend`: those that have all `OPS` of the test file; `fp64_backend`: without those of GPUs."""
+    """`backend`: all that have the `OPS` of the test file; `fp64_backend`: not those of GPUs."""
     names = _cpu_backends()
     if "fp64_backend" in metafunc.fixturenames:
         metafunc.parametrize("fp64_backend", names, indirect=True)
