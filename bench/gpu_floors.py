@@ -27,12 +27,13 @@ class Chip:
     tensor_bf16: float
     fp32: float
     cache: float  # bytes of L2
+    issue: float  # instructions of a warp a second: multiprocessors x 4 schedulers x boost clock
 
 
 CHIPS = (
-    Chip("A100 80GB", "A100", 1.9e12, 312e12, 19.5e12, 40e6),
-    Chip("H100 SXM", "H100", 3.3e12, 989e12, 67e12, 50e6),
-    Chip("RTX 4090", "4090", 1.008e12, 165e12, 82.6e12, 72e6),
+    Chip("A100 80GB", "A100", 1.9e12, 312e12, 19.5e12, 40e6, 108 * 4 * 1.41e9),
+    Chip("H100 SXM", "H100", 3.3e12, 989e12, 67e12, 50e6, 132 * 4 * 1.98e9),
+    Chip("RTX 4090", "4090", 1.008e12, 165e12, 82.6e12, 72e6, 128 * 4 * 2.52e9),
 )
 """The 4090's 165 TFLOP/s are with fp32 accumulation, half of its rate with fp16 accumulation."""
 

@@ -57,7 +57,8 @@ def test_without_a_gpu_it_says_so():
 
 
 def test_a_floor_is_its_slowest_part():
-    chip = gpu_floors.Chip("made up", "none", hbm=1e12, tensor_bf16=1e14, fp32=1e13, cache=0)
+    rates = {"hbm": 1e12, "tensor_bf16": 1e14, "fp32": 1e13, "cache": 0, "issue": 1}
+    chip = gpu_floors.Chip("made up", "none", **rates)
     work = gpu_floors.Work("op", "shape", bytes=2e6, fp32=1e7, tensor=1e9)
     assert work.microseconds(chip) == pytest.approx(10)
     assert work.bound(chip) == "tensor"
