@@ -2,9 +2,10 @@
 
 Two things are kept: CLIP's embeddings of the frames and, where they fit, the frames in the size of
 the vision tower. Both are safetensors files named by a hash of the video's content, of how it was
-sampled and of what computed them; a changed video or model has another name. The folder has a limit: what
-was used least recently goes first. Files are written under another name and then renamed, so a
-process that is killed, or two that work at once, leave no half file that anyone would read.
+sampled and of what computed them; a changed video or model has another name. The folder has a
+limit: what was used least recently goes first. Files are written under another name and then
+renamed, so a process that is killed, or two that work at once, leave no half file that anyone would
+read.
 """
 
 from __future__ import annotations
