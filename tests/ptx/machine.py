@@ -18,7 +18,7 @@ from .types import F, U, width
 ORDERS = ("forward", "reverse", "random", "lockstep")
 SHARED_LIMIT = 163 << 10
 """Shared memory of a block on sm_80; sm_86 and sm_89 have 99 KiB."""
-LANES = 1024
+LANES = 2048
 """How many threads run side by side if there are enough: more blocks at a time are faster."""
 
 
