@@ -113,11 +113,23 @@ class TestTriton:
         a, b, out = random(40, 72, dtype=dtype), random(72, 40, dtype=dtype), unwritten(40, 40)
         args = (a, b, out, 40, 40, 72)
         options = {"BLOCK_R": 64, "BLOCK_C": 32, "BLOCK_D": 32, "num_warps": 4, "num_stages": 3}
-        options |= {"PRECISION": precision, "OUT": tl.float32}
+        options |= {"PRECISION": precision, "ACC": tl.float32}
         stats = self.run(order, known_triton.matmul, (1, 2), *args, **options)
         torch.testing.assert_close(out, (a.double() @ b.double()).float(), rtol=1e-5, atol=2e-5)
         products = {None: 1, "ieee": 0, "tf32x3": 3}[precision]
         assert stats.matrix_flops == products * 2 * 64 * 64 * 96
+
+    def test_matmul_of_bytes(self, order):
+        import triton.language as tl
+
+        a, b = ((random(*shape) * 50).clip(-128, 127).char() for shape in ((40, 72), (72, 40)))
+        out = unwritten(40, 40, dtype=torch.int32)
+        options = {"BLOCK_R": 64, "BLOCK_C": 32, "BLOCK_D": 32, "num_warps": 4}
+        options |= {"PRECISION": None, "ACC": tl.int32}
+        args = (a, b, out, 40, 40, 72)
+        stats = self.run(order, known_triton.matmul, (1, 2), *args, **options)
+        assert torch.equal(out, a.int() @ b.int())
+        assert stats.matrix_flops == 2 * 64 * 64 * 96
 
     def test_far_offset(self):
         """A row that begins 5 GB into its tensor."""

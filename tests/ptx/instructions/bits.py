@@ -188,9 +188,17 @@ def clz(f: Function, step: Instruction):
 
 @instruction("bfind")
 def bfind(f: Function, step: Instruction):
-    if step.type[0] == "s" or "shiftamt" in step.op:
-        raise unknown(step)
-    return _words(f, step, lambda a: _bit_length(a) - np.uint32(1), step.type, "u32")
+    t, w, shift = step.type, width(step.type), "shiftamt" in step.op
+
+    def compute(a):
+        if t[0] == "s":
+            # Of a negative number, the highest bit that is not its sign.
+            a = np.where(a >> U[w](w - 1), ~a, a)
+        length = _bit_length(a)
+        found = np.uint32(w) - length if shift else length - np.uint32(1)
+        return np.where(length, found, np.uint32(0xFFFFFFFF))
+
+    return _words(f, step, compute, t, "u32")
 
 
 @instruction("brev")
