@@ -11,6 +11,7 @@ from ptx import PtxError, cuda_ptx, known_triton
 from ptx.cuda_runner import CudaRunner
 from ptx.machine import ORDERS
 from ptx.memory import NO_RESERVE
+from ptx.registers import assemblers, usage
 from ptx.triton_runner import TritonRunner
 
 from vilamp_kernels.cuda.launch import Launch
@@ -210,11 +211,11 @@ class TestCuda:
             self.double_buffer("forward", "double_buffer_right", shared=200 << 10)
 
     def grid_reverse(self, order, kernel):
-        x, middle, out = random(1000), unwritten(1000), unwritten(1000)
+        x, middle, out = random(5000), unwritten(5000), unwritten(5000)
         arrived = torch.zeros(1, dtype=torch.int32)
-        args = (x, middle, out, arrived, 1000)
+        args = (x, middle, out, arrived, 5000)
         # More blocks than run side by side.
-        self.run(order, kernel, (32,), (64,), *args, cooperative=True)
+        self.run(order, kernel, (79,), (64,), *args, cooperative=True)
         return torch.equal(out, 2 * x.flip(0))
 
     def test_grid_barrier(self, order):
@@ -239,6 +240,13 @@ class TestCuda:
         self.run(order, "compact", (1,), (128,), x, out, found, 500)
         want = torch.nonzero(x > 0)[:, 0]
         assert found == len(want) and torch.equal(out[: len(want)], want)
+
+    @pytest.mark.skipif(not assemblers(), reason="needs ptxas")
+    def test_registers(self):
+        runner = CudaRunner()
+        runner(Launch("deadlock", (1, 1, 1), (32, 1, 1), ()))
+        found = usage(runner.ptx["deadlock"], 90)["warp_sums"]
+        assert 16 < found.registers < 64 and found.spilled == 0
 
     def test_deadlock(self):
         with pytest.raises(PtxError, match="deadlock"):

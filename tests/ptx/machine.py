@@ -73,7 +73,7 @@ class Module:
         shared: int = 0,
         order: str = "forward",
         seed: int = 0,
-        max_steps: int = 20_000_000,
+        max_steps: int = 5_000_000,
         abreast: int | None = None,
     ) -> Stats:
         """Run a kernel to its end; tensors and arrays are changed in place.
@@ -85,6 +85,7 @@ class Module:
             shared: dynamic shared memory in bytes.
             order: how warps take turns between barriers: forward, reverse, random or lockstep.
             seed: of the random order.
+            max_steps: after as many an endless loop is assumed.
             abreast: how many blocks run side by side; None chooses.
         Raises:
             PtxError: an access outside of every buffer, a deadlock, an unknown instruction, ...
