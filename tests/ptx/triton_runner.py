@@ -45,6 +45,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env=env,
+            cwd=ROOT / "tests",
         )
         atexit.register(process.kill)
         return process

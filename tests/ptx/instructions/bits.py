@@ -188,17 +188,16 @@ def clz(f: Function, step: Instruction):
 
 @instruction("bfind")
 def bfind(f: Function, step: Instruction):
-    t, w, shift = step.type, width(step.type), "shiftamt" in step.op
+    if step.type[0] == "s":
+        raise unknown(step)
+    if "shiftamt" not in step.op:
+        return _words(f, step, lambda a: _bit_length(a) - np.uint32(1), step.type, "u32")
+    w = np.uint32(width(step.type))
 
-    def compute(a):
-        if t[0] == "s":
-            # Of a negative number, the highest bit that is not its sign.
-            a = np.where(a >> U[w](w - 1), ~a, a)
-        length = _bit_length(a)
-        found = np.uint32(w) - length if shift else length - np.uint32(1)
-        return np.where(length, found, np.uint32(0xFFFFFFFF))
+    def shift(a):
+        return np.where(a == 0, np.uint32(0xFFFFFFFF), w - _bit_length(a)).astype(np.uint32)
 
-    return _words(f, step, compute, t, "u32")
+    return _words(f, step, shift, step.type, "u32")
 
 
 @instruction("brev")
