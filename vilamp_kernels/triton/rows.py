@@ -45,4 +45,4 @@ def thread_sums(b_x, VEC: tl.constexpr):
 @triton.jit
 def floored_norm(b_squares, eps):
     """Length of vectors from the sums of their squares, at least `eps`."""
-    return tl.maximum(tl.sqrt_rn(b_squares), eps)
+    return tl.maximum(tl.sqrt_rn(b_squares), tl.cast(eps, tl.float32))
