@@ -23,6 +23,17 @@ CHUNKS = 128
 """Most parts into which the frames of a video are split for the gradient of its queries."""
 
 
+@triton.jit
+def _program(N, Q, FRAMES: tl.constexpr, QUERIES: tl.constexpr):
+    """Video, tile of frames and group of queries of this program. Programs of the same frames
+    follow each other, so that the later ones find them in the L2 cache."""
+    q_tiles = tl.cdiv(Q, QUERIES)
+    n_tiles = tl.cdiv(N, FRAMES)
+    i_q = (tl.program_id(0) % q_tiles).to(tl.int64)
+    i_n = (tl.program_id(0) // q_tiles % n_tiles).to(tl.int64)
+    return (tl.program_id(0) // q_tiles // n_tiles).to(tl.int64), i_n, i_q
+
+
 @triton.jit(do_not_specialize=["N", "Q"])
 def similarity_fwd_kernel(
     f_ptr,
@@ -42,10 +53,8 @@ def similarity_fwd_kernel(
     BLOCK_D: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """`out [B, Q, N]` for up to BLOCK_Q queries: one program, BLOCK_R x BLOCK_W frames."""
-    n_tiles = tl.cdiv(N, BLOCK_R * BLOCK_W)
-    i_b = (tl.program_id(0) // n_tiles).to(tl.int64)
-    i_tile = (tl.program_id(0) % n_tiles).to(tl.int64)
+    """`out [B, Q, N]`: one program, BLOCK_R x BLOCK_W frames and BLOCK_Q queries."""
+    i_b, i_tile, i_q = _program(N, Q, BLOCK_R * BLOCK_W, BLOCK_Q)
 
     o_n = i_tile * (BLOCK_R * BLOCK_W) + (
         tl.arange(0, BLOCK_R)[:, None] * BLOCK_W + tl.arange(0, BLOCK_W)[None, :]
@@ -55,6 +64,7 @@ def similarity_fwd_kernel(
     o_d = tl.arange(0, BLOCK_D)
     p_f = f_ptr + i_b * stride_f_b + o_n[:, :, None] * stride_f_n + o_d[None, None, :]
     p_q = q_ptr + i_b * stride_q_b + o_w + o_d[None, None, :]
+    o_q = i_q * BLOCK_Q + tl.arange(0, 1)[:, None]  # [1, 1]
 
     b_zero = tl.zeros([BLOCK_R, BLOCK_W, BLOCK_D // VEC], tl.float32)
     b_zero_q = tl.zeros([1, BLOCK_W, BLOCK_D // VEC], tl.float32)
@@ -71,7 +81,7 @@ def similarity_fwd_kernel(
         b_fq_next = ()
         b_qq_next = ()
         for i in tl.static_range(BLOCK_Q):
-            p = p_q + tl.minimum(i, Q - 1).to(tl.int64) * stride_q_q + d
+            p = p_q + tl.minimum(i_q * BLOCK_Q + i, Q - 1) * stride_q_q + d
             b_q = tl.load(p, mask=m_d, other=0.0).to(tl.float32)
             b_fq_next = b_fq_next + (b_fq[i] + thread_sums(b_f * b_q, VEC),)
             b_qq_next = b_qq_next + (b_qq[i] + thread_sums(b_q * b_q, VEC),)
@@ -82,8 +92,8 @@ def similarity_fwd_kernel(
     for i in tl.static_range(BLOCK_Q):
         b_q_norm = floored_norm(tl.sum(b_qq[i], 2), eps)
         b_cos = tl.div_rn(tl.div_rn(tl.sum(b_fq[i], 2), b_q_norm), b_f_norm)
-        p_out = out_ptr + (i_b * Q + i) * N + o_n
-        tl.store(p_out, b_cos, mask=m_n & (tl.full([1, 1], i, tl.int32) < Q))
+        p_out = out_ptr + (i_b * Q + o_q + i) * N + o_n
+        tl.store(p_out, b_cos, mask=m_n & (o_q + i < Q))
 
 
 @triton.jit(do_not_specialize=["N", "Q"])
@@ -104,19 +114,15 @@ def similarity_dot_fwd_kernel(
     BLOCK_D: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """`out [B, Q, N]` for many queries: one program, BLOCK_N frames x BLOCK_Q queries.
+    """`out [B, Q, N]` of 16-bit frames: one program, BLOCK_N frames x BLOCK_Q queries.
 
-    16-bit numbers are multiplied by the tensor cores as they are: products exact, sums in fp32.
+    The tensor cores multiply the numbers as they are: products exact, sums in fp32. Loads go
+    through registers (num_stages=1), since the norms are taken from there.
     """
-    # Programs of the same frames follow each other: the later ones find them in the L2 cache.
-    q_tiles = tl.cdiv(Q, BLOCK_Q)
-    n_tiles = tl.cdiv(N, BLOCK_N)
-    i_q = tl.program_id(0) % q_tiles
-    i_n = tl.program_id(0) // q_tiles % n_tiles
-    i_b = (tl.program_id(0) // q_tiles // n_tiles).to(tl.int64)
+    i_b, i_n, i_q = _program(N, Q, BLOCK_N, BLOCK_Q)
 
-    o_n = i_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    o_q = i_q.to(tl.int64) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    o_q = i_q * BLOCK_Q + tl.arange(0, BLOCK_Q)
     o_d = tl.arange(0, BLOCK_D)
     m_n = o_n < N
     m_q = o_q < Q
@@ -297,15 +303,15 @@ def similarity(frames: Tensor, queries: Tensor, eps: float) -> Tensor:
     if out.numel() == 0:
         return out
     args = (frames, queries, out, eps, n, q, d, *frames.stride()[:2], *queries.stride()[:2])
-    tile = config("similarity", dtype=name_of(frames.dtype), q=q)
+    tile = config("similarity", dtype=name_of(frames.dtype), q=q) | {"VEC": vector(frames.dtype)}
     if "BLOCK_R" in tile:
         tile |= row_tile(frames.dtype, d, tile["num_warps"])
-        grid = b * triton.cdiv(n, tile["BLOCK_R"] * tile["BLOCK_W"])
-        tile |= {"BLOCK_Q": triton.next_power_of_2(q), "VEC": vector(frames.dtype)}
-        launch(similarity_fwd_kernel, (grid,), *args, **tile)
+        tile["BLOCK_Q"] = min(tile["BLOCK_Q"], triton.next_power_of_2(q))
+        kernel, n_tile = similarity_fwd_kernel, tile["BLOCK_R"] * tile["BLOCK_W"]
     else:
-        grid = b * triton.cdiv(n, tile["BLOCK_N"]) * triton.cdiv(q, tile["BLOCK_Q"])
-        launch(similarity_dot_fwd_kernel, (grid,), *args, VEC=vector(frames.dtype), **tile)
+        kernel, n_tile = similarity_dot_fwd_kernel, tile["BLOCK_N"]
+    grid = b * triton.cdiv(n, n_tile) * triton.cdiv(q, tile["BLOCK_Q"])
+    launch(kernel, (grid,), *args, **tile)
     return out
 
 
