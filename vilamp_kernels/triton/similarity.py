@@ -19,7 +19,7 @@ from .products import dot
 from .rows import floored_norm, row_tile, thread_sums, unit_stride, vector
 from .tuning import config, name_of
 
-CHUNKS = 128
+CHUNKS = 256
 """Most parts into which the frames of a video are split for the gradient of its queries."""
 
 
