@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -16,20 +15,21 @@ def unit_stride(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
 
 
-def vector(dtype: torch.dtype) -> int:
-    """Elements of the widest load of one thread."""
-    return VECTOR_BYTES // dtype.itemsize
+def vector(*tensors: Tensor) -> int:
+    """Elements that a thread loads at once: 16 bytes where Triton can tell that they are aligned,
+    which it does for widths and strides that are multiples of 16, or else one."""
+    sizes = [size for t in tensors for size in (t.shape[-1], *t.stride()[:-1], t.data_ptr())]
+    return VECTOR_BYTES // tensors[0].dtype.itemsize if all(s % 16 == 0 for s in sizes) else 1
 
 
-def row_tile(dtype: torch.dtype, d: int, num_warps: int, loads: int = 1) -> dict[str, int]:
-    """Constants of a tile of rows of width `d`, at least one 16-byte load per thread.
+def row_tile(vec: int, d: int, num_warps: int, loads: int = 1) -> dict[str, int]:
+    """Constants of a tile of rows of width `d`: one load of `vec` elements per thread, or more.
 
     Such a tile has `BLOCK_W` rows of `BLOCK_D` elements; up to `loads` loads of a warp make a row.
     A kernel stacks several tiles: `[BLOCK_R, BLOCK_W, BLOCK_D]` of frames and
     `[1, BLOCK_W, BLOCK_D]` of a query then have the same layout, so that their product moves
     nothing between threads, and a query is loaded once for `BLOCK_R` rows.
     """
-    vec = vector(dtype)
     block_d = min(loads * WARP * vec, max(vec, triton.next_power_of_2(d)))
     return {"BLOCK_W": max(1, num_warps * WARP * vec // block_d), "BLOCK_D": block_d}
 

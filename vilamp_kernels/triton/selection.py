@@ -201,7 +201,8 @@ def select_keyframes(
         return _none(b, q, k, device)
 
     tile = config("select_keyframes", dtype=name_of(frames.dtype))
-    tile |= row_tile(frames.dtype, d, tile["num_warps"])
+    vec = vector(frames)
+    tile |= row_tile(vec, d, tile["num_warps"]) | {"VEC": vec}
     rows = tile["BLOCK_R"] * tile["BLOCK_W"]
     chunk = rows * triton.cdiv(triton.cdiv(n, rows), BLOCKS)
     blocks = triton.cdiv(n, chunk)
@@ -225,7 +226,6 @@ def select_keyframes(
             *(frames, keys, best[(i - 1) % 2], best[i % 2], _fp32(tau), eps),
             *(n, q, d, chunk, blocks, *frames.stride()[:2]),
             BLOCKS=BLOCKS,
-            VEC=vector(frames.dtype),
             **tile,
         )
     indices = torch.empty(b, q, k, dtype=torch.int64, device=device)

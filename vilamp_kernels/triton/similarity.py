@@ -303,9 +303,10 @@ def similarity(frames: Tensor, queries: Tensor, eps: float) -> Tensor:
     if out.numel() == 0:
         return out
     args = (frames, queries, out, eps, n, q, d, *frames.stride()[:2], *queries.stride()[:2])
-    tile = config("similarity", dtype=name_of(frames.dtype), q=q) | {"VEC": vector(frames.dtype)}
+    vec = vector(frames, queries)
+    tile = config("similarity", dtype=name_of(frames.dtype), q=q, vec=vec) | {"VEC": vec}
     if "BLOCK_R" in tile:
-        tile |= row_tile(frames.dtype, d, tile["num_warps"])
+        tile |= row_tile(vec, d, tile["num_warps"])
         tile["BLOCK_Q"] = min(tile["BLOCK_Q"], triton.next_power_of_2(q))
         kernel, n_tile = similarity_fwd_kernel, tile["BLOCK_R"] * tile["BLOCK_W"]
     else:
@@ -328,7 +329,7 @@ def similarity_backward(
     unit = Unit.of(queries.to(torch.float32), eps)
 
     tile = config("similarity_backward", dtype=name_of(frames.dtype), of="frames")
-    tile |= row_tile(frames.dtype, d, tile["num_warps"], loads=tile.pop("LOADS"))
+    tile |= row_tile(vector(frames, queries), d, tile["num_warps"], loads=tile.pop("LOADS"))
     launch(
         similarity_bwd_frames_kernel,
         (b * triton.cdiv(n, tile["BLOCK_R"] * tile["BLOCK_W"]) if d else 0,),
@@ -338,7 +339,7 @@ def similarity_backward(
     )
 
     tile = config("similarity_backward", dtype=name_of(frames.dtype), of="queries")
-    tile |= row_tile(frames.dtype, d, tile["num_warps"])
+    tile |= row_tile(vector(frames), d, tile["num_warps"])
     block_q = min(tile.pop("BLOCK_Q"), triton.next_power_of_2(max(q, 1)))
     rows = tile["BLOCK_R"] * tile["BLOCK_W"]
     chunk = rows * triton.cdiv(triton.cdiv(max(n, 1), rows), CHUNKS)
