@@ -12,11 +12,14 @@ from .cohort import Cohort
 from .errors import PtxError
 from .memory import GlobalMemory
 from .parse import Function, parse
+from .races import unit_of
 from .stats import WARP, Requests, Stats, by_name
 from .types import F, U, width
 
 ORDERS = ("forward", "reverse", "random", "lockstep")
-LANES = 1024
+SHARED_LIMIT = 163 << 10
+"""Shared memory of a block on sm_80; sm_86 and sm_89 have 99 KiB."""
+LANES = 2048
 """How many threads run side by side if there are enough: more blocks at a time are faster."""
 
 
@@ -44,6 +47,7 @@ class State:
         self.memory, self.stats = GlobalMemory(), Stats()
         self.requests = Requests(self.stats)
         self.counter = Counter(len(function.code))
+        self.race_unit = 0
         self.params: dict[str, bytes] = {}
         self.steps, self.max_steps = 0, 0
 
@@ -71,8 +75,9 @@ class Module:
         shared: int = 0,
         order: str = "forward",
         seed: int = 0,
-        max_steps: int = 20_000_000,
+        max_steps: int = 5_000_000,
         abreast: int | None = None,
+        races: bool = True,
     ) -> Stats:
         """Run a kernel to its end; tensors and arrays are changed in place.
 
@@ -83,7 +88,9 @@ class Module:
             shared: dynamic shared memory in bytes.
             order: how warps take turns between barriers: forward, reverse, random or lockstep.
             seed: of the random order.
+            max_steps: after as many an endless loop is assumed.
             abreast: how many blocks run side by side; None chooses.
+            races: whether unordered accesses to shared memory are errors, whatever they give.
         Raises:
             PtxError: an access outside of every buffer, a deadlock, an unknown instruction, ...
         """
@@ -91,6 +98,8 @@ class Module:
             raise ValueError(f"order: wanted one of {', '.join(ORDERS)}; given {order!r}")
         state = State(self.functions[name], tuple(grid), tuple(block), shared, order, seed)
         state.max_steps = max_steps
+        state.race_unit = unit_of(state.function) if races else 0
+        _check_sizes(state)
         self._bind(state, args)
         for address, data in self._source.variables.items():
             state.memory.map_variable(address, data)
@@ -115,6 +124,17 @@ class Module:
             else:
                 w = width(t)
                 state.params[name] = U[w](int(value) & ((1 << w) - 1)).tobytes()
+
+
+def _check_sizes(state: State) -> None:
+    x, y, z = state.block
+    shared = state.function.shared_size + state.dynamic_shared
+    if x * y * z > 1024 or z > 64:
+        raise PtxError(f"{state.function.name}: {state.block} threads in a block")
+    if state.grid[0] >= 1 << 31 or max(state.grid[1:]) >= 1 << 16:
+        raise PtxError(f"{state.function.name}: a grid of {state.grid}")
+    if shared > SHARED_LIMIT:
+        raise PtxError(f"{state.function.name}: {shared} bytes of shared memory in a block")
 
 
 def _run_blocks(state: State, abreast: int | None) -> None:

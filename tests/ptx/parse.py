@@ -62,6 +62,18 @@ class Instruction:
         return self.op[-1]
 
 
+SPACES = ("global", "shared", "local", "const", "param")
+
+
+def space_of(step: Instruction) -> str | None:
+    """The space that an instruction names; None if its addresses are generic."""
+    for part in step.op:
+        name = part.split("::")[0]
+        if name in SPACES:
+            return "global" if name == "const" else name
+    return None
+
+
 @dataclass
 class Function:
     """An entry point: `widths` of its registers by slot; sizes and addresses of its memory."""
@@ -231,7 +243,8 @@ class _Body:
             guard = self._operand(name[1:])
         op, _, operands = rest.strip().partition(" ")
         parts = tuple(self._operand(p) for p in split(operands))
-        return Instruction(guard, tuple(op.split(".")), parts, text)
+        written = text.replace("<", "{").replace(">", "}")
+        return Instruction(guard, tuple(op.split(".")), parts, written)
 
     def _operand(self, text: str) -> Any:
         text = text.strip()
