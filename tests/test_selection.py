@@ -9,6 +9,8 @@ import vilamp_kernels as vk
 from vilamp_kernels import reference
 from vilamp_kernels.testing import generator, video_frames
 
+OPS = ("select_keyframes", "fill_keyframes", "reference_frames")
+
 pytestmark = pytest.mark.usefixtures("uninitialised_is_nan", "backend")
 
 
@@ -29,7 +31,9 @@ def check(frames, scores, k, tau=0.85, min_score=None):
 @pytest.mark.parametrize("tau", [0.3, 0.85])
 @pytest.mark.parametrize("k", [0, 1, 8, 200])
 @pytest.mark.parametrize("n", [0, 1, 63, 150])
-def test_matches_the_loop(n, k, tau, min_score):
+def test_matches_the_loop(backend, n, k, tau, min_score):
+    if backend == "triton" and n * k > 15000:
+        pytest.skip("the interpreter of Triton is slow")
     frames = video_frames(n, 12, seed=n + k)
     scores = vk.similarity(frames, torch.randn(1, 12, generator=generator(k)))[0]
     check(frames, scores, k, tau, min_score)
@@ -117,8 +121,9 @@ def test_lengths_without_batch():
     assert indices.tolist() == [[1, 2]]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_dtypes(dtype):
+@pytest.mark.parametrize("name", ["bf16", "fp16", "fp64"])
+def test_other_dtypes(name):
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}[name]
     frames = video_frames(80, 16, seed=5).to(dtype)
     scores = vk.similarity(frames, frames[3:4])
     chosen = oracles.select(frames.double(), scores[0].double(), 10, 0.8)
@@ -167,12 +172,13 @@ def test_nothing_waits_for_the_device():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_fill_matches_the_words(seed):
+def test_fill_matches_the_words(backend, seed):
     g = generator(seed)
     n = int(torch.randint(1, 150, (), generator=g))
     k = int(torch.randint(0, n + 10, (), generator=g))
     share = torch.rand((), generator=g) * min(1, 1.2 * k / n)
-    mask = torch.rand(4, n, generator=g) < share
+    rows = 1 if backend == "triton" else 4  # its interpreter is slow
+    mask = torch.rand(rows, n, generator=g) < share
     wanted = [oracles.fill(row, k) for row in mask.tolist()]
     assert vk.fill_keyframes(mask, k).tolist() == wanted
 
@@ -196,6 +202,24 @@ def test_reference_frames_match_the_loop(keyframes, policy):
     assert out.dtype == torch.int64
     batched = vk.reference_frames(indices.expand(2, 3, -1), 20, policy)
     assert torch.equal(batched, out.expand(2, 3, -1))
+
+
+@pytest.mark.parametrize("policy", ["preceding", "nearest", "released"])
+def test_reference_frames_in_any_order_and_named_twice(policy):
+    out = vk.reference_frames(torch.tensor([[9, -1, 3, 9, 15, 3, -1]]), 20, policy)
+    assert out.tolist() == [oracles.reference_frames([3, 9, 15], 20, policy)]
+
+
+def test_scores_of_minus_zero_tie_with_zero():
+    scores = torch.tensor([[-1.0, -0.0, 0.0, -0.0]])
+    assert vk.select_keyframes(torch.eye(4), scores, 1)[0].tolist() == [[1]]
+    assert vk.select_keyframes(torch.eye(4), scores, 3)[0].tolist() == [[1, 2, 3]]
+
+
+def test_thresholds_beyond_fp32():
+    frames, scores = torch.eye(3), torch.tensor([[1.0, -torch.inf, 2.0]])
+    indices, _ = vk.select_keyframes(frames, scores, 3, tau=1e300, min_score=-1e300)
+    assert indices.tolist() == [[0, 1, 2]]
 
 
 def test_reference_frames_of_no_frames():
@@ -242,7 +266,9 @@ def test_autocast_runs_in_fp32():
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_opcheck(requires_grad):
+def test_opcheck(backend, requires_grad):
+    if backend == "triton":
+        pytest.skip("about the registration, which all backends share; minutes on its interpreter")
     ops = torch.ops.vilamp_kernels
     frames = torch.stack([video_frames(9, 4, seed=s) for s in range(2)]).requires_grad_(
         requires_grad

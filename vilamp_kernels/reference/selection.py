@@ -31,16 +31,21 @@ def select_keyframes(
     return _positions(mask, k), mask.sum(-1)
 
 
+def require_lengths_inside(lengths: Tensor, n: int) -> None:
+    """ValueError unless lengths on a CPU are in 0..n; elsewhere looking would mean waiting."""
+    if lengths.device.type == "cpu" and ((lengths < 0) | (lengths > n)).any():
+        raise ValueError(
+            f"select_keyframes: wanted lengths in 0..{n}; given values from"
+            f" {lengths.min().item()} to {lengths.max().item()}"
+        )
+
+
 def _inside(lengths: Tensor | None, frames: Tensor) -> Tensor:
     """`[B, 1, N]`: which frames exist."""
     positions = torch.arange(frames.shape[1], device=frames.device)
     if lengths is None:
         return (positions >= 0).expand(frames.shape[0], 1, -1)
-    if lengths.device.type == "cpu" and ((lengths < 0) | (lengths > frames.shape[1])).any():
-        raise ValueError(
-            f"select_keyframes: wanted lengths in 0..{frames.shape[1]}; given values from"
-            f" {lengths.min().item()} to {lengths.max().item()}"
-        )
+    require_lengths_inside(lengths, frames.shape[1])
     return positions < lengths.view(-1, 1, 1)
 
 
@@ -143,16 +148,21 @@ def _ceil_div(a: Tensor, b: Tensor) -> Tensor:
     return (a + b - 1) // b
 
 
-def reference_frames(indices: Tensor, n: int, policy: str) -> Tensor:
-    """`indices [B, Q, K]` -> for each of `n` frames the frame it is compared with, or -1."""
-    device = indices.device
-    indices = indices.to(torch.int64)
-    known = (indices >= 0) & (indices < n)
-    if device.type == "cpu" and not (known | (indices == -1)).all():
+def require_indices_inside(indices: Tensor, n: int) -> None:
+    """ValueError unless indices on a CPU are in -1..n-1; elsewhere looking would mean waiting."""
+    if indices.device.type == "cpu" and ((indices < -1) | (indices >= n)).any():
         raise ValueError(
             f"reference_frames: wanted indices in -1..{n - 1}; given values from "
             f"{indices.min().item()} to {indices.max().item()}"
         )
+
+
+def reference_frames(indices: Tensor, n: int, policy: str) -> Tensor:
+    """`indices [B, Q, K]` -> for each of `n` frames the frame it is compared with, or -1."""
+    device = indices.device
+    indices = indices.to(torch.int64)
+    require_indices_inside(indices, n)
+    known = (indices >= 0) & (indices < n)
     positions = torch.arange(n, device=device).expand(*indices.shape[:-1], n)
     # One column more than frames takes the padding.
     is_key = torch.zeros(*indices.shape[:-1], n + 1, dtype=torch.bool, device=device)
