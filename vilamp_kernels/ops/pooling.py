@@ -25,6 +25,7 @@ backends.register(
     "differential_pool_backward",
     reference=reference.differential_pool_backward,
     cpu=cpu.differential_pool_backward,
+    triton=lazy("triton.pooling_backward", "differential_pool_backward"),
 )
 
 

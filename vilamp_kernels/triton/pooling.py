@@ -18,10 +18,10 @@ from .pooling_tiles import forward_tile, row_splits
 
 
 @triton.jit
-def reference_row(p_assignment, mask, R):
+def reference_row(p_assignment, R):
     """Row of the bank for a frame, -1 for none, -2 for the frame itself. Rows outside are the
     nearest one, since an error would stop the device; an empty bank has none."""
-    row = tl.load(p_assignment, mask=mask, other=-1)
+    row = tl.load(p_assignment)
     nearest = tl.where(R > 0, tl.minimum(tl.maximum(row, 0), R - 1), -1)
     return tl.where((row == -1) | (row == -2), row, nearest)
 
@@ -102,14 +102,16 @@ def differential_pool_fwd_kernel(
     p_x = x_ptr + i_b * stride_x_b + i_n * stride_x_n + o_m * stride_x_m + o_c
     p_bank = bank_ptr + i_b * stride_bank_b + o_m * stride_bank_m + o_c
     # A tile of equal rows: each thread reads its columns, and no layout has to be converted.
-    p_q = q_ptr + i_b * stride_q_b + i_q * stride_q_q + o_m * 0 + o_c
+    p_q = q_ptr + i_b * stride_q_b + o_m * 0 + o_c
 
-    row, q_norm, best, total = (), (), (), ()
+    question, row, q_norm, best, total = (), (), (), (), ()
     for g in tl.static_range(GROUP):
-        m_q = i_q + g < Q
-        p_row = assignment_ptr + i_b * stride_a_b + (i_q + g) * stride_a_q + i_n * stride_a_n
-        row = row + (reference_row(p_row, m_q, R),)
-        q_norm = q_norm + (tl.load(q_norm_ptr + i_b * Q + i_q + g, mask=m_q, other=1.0),)
+        # The last group may have too few: it repeats the last one, and does not store it.
+        i_g = tl.minimum(i_q + g, Q - 1)
+        p_row = assignment_ptr + i_b * stride_a_b + i_g * stride_a_q + i_n * stride_a_n
+        question = question + (i_g * stride_q_q,)
+        row = row + (reference_row(p_row, R),)
+        q_norm = q_norm + (tl.load(q_norm_ptr + i_b * Q + i_g),)
         best = best + (tl.full([1, 1], float("-inf"), tl.float32),)
         total = total + (tl.zeros([1, 1], tl.float32),)
     acc = zeros(GROUP * CHUNKS, 1, BLOCK_C)
@@ -132,8 +134,8 @@ def differential_pool_fwd_kernel(
             for g in tl.static_range(GROUP):
                 # The mask depends on the patch, or the compiler would keep all questions in
                 # registers, which are needed for the patches; they stay in the L1 cache.
-                m_c = m_m & (i * BLOCK_C + o_c < C) & (i_q + g < Q)
-                b_q = tl.load(p_q + g * stride_q_q + i * BLOCK_C, mask=m_c, other=0.0)
+                m_c = m_m & (i * BLOCK_C + o_c < C)
+                b_q = tl.load(p_q + question[g] + i * BLOCK_C, mask=m_c, other=0.0)
                 added = added + (dots[g] + b_x * b_q.to(tl.float32),)
             dots = added
         square = tl.sum(square, 1, keep_dims=True)

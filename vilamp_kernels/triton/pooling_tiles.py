@@ -13,11 +13,16 @@ LANES = 32
 REGISTERS = 216
 """What a thread may hold by the estimate below; ptxas adds some and has 255."""
 
-OTHERS = 40
-"""Registers for addresses, loaded chunks and scalars."""
+OTHERS = 32
+"""Registers for scalars and what was just loaded; the addresses of each chunk take four more."""
+
+BACKWARD_WARPS = 4
 
 MOST_QUESTIONS = 8
 """Questions of one program, which share its read of the patches."""
+
+MOST_QUESTIONS_OF_DOTS = 4
+"""The same in the first kernel of the backward."""
 
 PARTIAL_SHARE = 0.01
 """The most that partial sums may take, as a share of the bytes of the patches."""
@@ -59,13 +64,22 @@ def forward_tile(width: int, itemsize: int, questions: int) -> Tile | None:
             continue
         for warps in (2, 4, 8):
             rows, columns = chunk(width, itemsize, warps)
-            held = -(-width // columns) * vector
+            chunks = -(-width // columns)
+            held = chunks * vector
+            others = OTHERS + 4 * chunks
             for more in (2, 1):
                 # Patches and sums, then the products of one chunk that are being added up.
-                need = held * (shared + more) + vector * more * max(shared + 1, 2) + OTHERS
+                need = held * (shared + more) + vector * more * max(shared + 1, 2) + others
                 if need <= REGISTERS:
                     return Tile(shared, rows * more, columns, warps)
     return None
+
+
+def backward_tile(width: int, itemsize: int) -> tuple[int, int]:
+    """Rows and columns of a tile of the backward: a warp has a row, or more where rows are short,
+    so that dot products are summed without a barrier."""
+    rows, columns = chunk(width, itemsize, 1)
+    return rows * BACKWARD_WARPS, columns
 
 
 def row_splits(patches: Tensor, questions: int, programs: int) -> int:
