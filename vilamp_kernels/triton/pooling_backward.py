@@ -1,7 +1,7 @@
 """Gradients of `differential_pool`: the forward is computed again, nothing was kept.
 
 1. dots: cosines, norms and the products of patches with the tokens' gradients, one read of the
-   patches for every four questions. Kept: five numbers for each patch and question.
+   patches for every two questions. Kept: five numbers for each patch and question.
 2. softmax: from these, what multiplies each vector in the gradients.
 3. patches: the gradient of the patches, and sums over patches for the questions, one read.
 4. bank: the gradient of each reference frame, a sum over the frames that were compared with it.
@@ -97,16 +97,17 @@ def differential_pool_bwd_dots_kernel(
         m_m = m + o_m < last
         square = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
         dots = zeros(4 * GROUP, BLOCK_M, BLOCK_C)
-        for i in tl.static_range((C + BLOCK_C - 1) // BLOCK_C):
-            m_c = m_m & (i * BLOCK_C + o_c < C)
-            b_x = tl.load(p_x + m * stride_x_m + i * BLOCK_C, mask=m_c, other=0.0).to(tl.float32)
+        # Two chunks at once: more loads on their way.
+        for c in tl.range(0, C, BLOCK_C, loop_unroll_factor=2):
+            m_c = m_m & (c + o_c < C)
+            b_x = tl.load(p_x + m * stride_x_m + c, mask=m_c, other=0.0).to(tl.float32)
             square += b_x * b_x
             added = ()
             for g in tl.static_range(GROUP):
-                b_q = tl.load(p_q + question[g] + i * BLOCK_C, mask=m_c, other=0.0)
-                p_key = p_bank + row[g] * stride_bank_r + m * stride_bank_m + i * BLOCK_C
+                b_q = tl.load(p_q + question[g] + c, mask=m_c, other=0.0)
+                p_key = p_bank + row[g] * stride_bank_r + m * stride_bank_m + c
                 b_key = tl.load(p_key, mask=m_c & (row[g] >= 0), other=0.0).to(tl.float32)
-                b_grad = tl.load(p_grad + grad[g] + i * BLOCK_C, mask=m_c, other=0.0)
+                b_grad = tl.load(p_grad + grad[g] + c, mask=m_c, other=0.0)
                 added = added + (
                     dots[4 * g] + b_x * b_q.to(tl.float32),
                     dots[4 * g + 1] + b_x * b_key,
@@ -185,6 +186,8 @@ def differential_pool_bwd_softmax_kernel(
     best = tl.full([BLOCK], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
     mean = tl.zeros([BLOCK], tl.float32)
+    mean_logit = tl.zeros([BLOCK], tl.float32)
+    mean_key = tl.zeros([BLOCK], tl.float32)
     for m in range(0, M, BLOCK):
         o_m = m + o_block
         m_m = o_m < M
@@ -193,17 +196,21 @@ def differential_pool_bwd_softmax_kernel(
         grad = tl.load(grad_dot_ptr + i_row + o_m, mask=m_m, other=0.0)
         if HAS_GRAD_WEIGHTS:
             grad += tl.load(p_grad_weights + o_m * stride_gw_m, mask=m_m, other=0.0)
-        logit = tl.where(m_m, tl.div_rn(cos_query - lam * cos_key, alpha), float("-inf"))
-        top = tl.maximum(best, logit)
+        logit = tl.div_rn(cos_query - lam * cos_key, alpha)
+        top = tl.where(m_m, tl.maximum(best, logit), best)
         keep = tl.where(top == best, 1.0, tl.exp(best - top))
-        weight = tl.where(logit == float("-inf"), 0.0, tl.exp(logit - top))
+        weight = tl.where(m_m & (logit != float("-inf")), tl.exp(logit - top), 0.0)
         total = total * keep + weight
         mean = mean * keep + weight * grad
+        mean_logit = mean_logit * keep + weight * logit
+        mean_key = mean_key * keep + weight * cos_key
         best = top
     top = tl.max(best, 0)
     scale = tl.where(best == float("-inf"), 0.0, tl.exp(best - top))
     total = tl.sum(total * scale, 0)
     mean = tl.sum(mean * scale, 0) / total
+    mean_logit = tl.sum(mean_logit * scale, 0) / total
+    mean_key = tl.sum(mean_key * scale, 0) / total
 
     grad_alpha = tl.zeros([BLOCK], tl.float32)
     grad_lam = tl.zeros([BLOCK], tl.float32)
@@ -238,8 +245,9 @@ def differential_pool_bwd_softmax_kernel(
         tl.store(cos_key_ptr + i_row + o_m, from_key, mask=m_m)
         tl.store(key_norm_ptr + i_row + o_m, of_key, mask=m_m)
         tl.store(grad_dot_ptr + i_row + o_m, own, mask=m_m)
-        grad_alpha -= tl.where(m_m, grad_query * logit, 0.0)
-        grad_lam -= tl.where(m_m, grad_query * cos_key, 0.0)
+        # The gradients of the logits sum to 0 up to rounding, which the means keep from counting.
+        grad_alpha -= tl.where(m_m, grad_query * (logit - mean_logit), 0.0)
+        grad_lam -= tl.where(m_m, grad_query * (cos_key - mean_key), 0.0)
         grad_norm += tl.where(m_m, grad_query * cos_query, 0.0)
     p_part = part_ptr + ((i_b * Q + i_q) * N + i_n) * 3
     tl.store(p_part, tl.sum(grad_alpha, 0))
@@ -472,12 +480,12 @@ def _factors(
     cos_query, cos_key, key_norm, grad_dot, weight = norm.new_empty((5, b, questions, n, m))
     parts = norm.new_empty((b, questions, n, 3))
     block_m, block_c = backward_tile(c, rows.x.element_size())
-    group = min(questions, MOST_QUESTIONS_OF_DOTS)
+    groups = -(-questions // MOST_QUESTIONS_OF_DOTS)
     piece = 16 * block_m
     pieces = -(-m // piece)
     launch(
         differential_pool_bwd_dots_kernel,
-        (n * pieces, -(-questions // group), b),
+        (n * pieces, groups, b),
         rows.grad,
         rows.x,
         rows.q,
@@ -498,7 +506,7 @@ def _factors(
         piece,
         *rows.strides(),
         C=c,
-        GROUP=group,
+        GROUP=-(-questions // groups),
         BLOCK_M=block_m,
         BLOCK_C=block_c,
         num_warps=BACKWARD_WARPS,

@@ -21,8 +21,8 @@ BACKWARD_WARPS = 4
 MOST_QUESTIONS = 8
 """Questions of one program, which share its read of the patches."""
 
-MOST_QUESTIONS_OF_DOTS = 4
-"""The same in the first kernel of the backward."""
+MOST_QUESTIONS_OF_DOTS = 2
+"""The same in the first kernel of the backward, which has four sums for each."""
 
 PARTIAL_SHARE = 0.01
 """The most that partial sums may take, as a share of the bytes of the patches."""
