@@ -31,7 +31,7 @@ from . import keyframes as keyframe_rules
 from .config import ViLAMPConfig
 from .config_files import tower_folder
 from .errors import CheckpointError, InputError
-from .generate import Generation, decode
+from .generate import PREFILL_CHUNK, Generation, decode
 from .keyframes import Selection
 from .merging import ComposerProjector, visual_sequence
 from .prompt import END_OF_TURN, Prompt, build_prompt, query_ids
@@ -366,6 +366,7 @@ class ViLAMP(nn.Module):
         do_sample: bool = False,
         temperature: float = 1.0,
         seed: int = 0,
+        prefill_chunk: int = PREFILL_CHUNK,
     ) -> Tensor | Generation:
         """Continue the prompt; see `vilamp.generate.decode`.
 
@@ -381,6 +382,7 @@ class ViLAMP(nn.Module):
             do_sample=do_sample,
             temperature=temperature,
             seed=seed,
+            prefill_chunk=prefill_chunk,
         )
         return generation if return_logits else generation.ids
 
