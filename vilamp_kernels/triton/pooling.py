@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import reference
-from ..reference.pooling import empty_outputs
+from ..reference.pooling import check_assignment, empty_outputs
 from .launch import launch
 from .pooling_tiles import forward_tile, row_splits
 
@@ -31,20 +31,8 @@ def zeros(COUNT: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr):
     """A tuple of COUNT tiles of zeros."""
     tiles = ()
     for _ in tl.static_range(COUNT):
-        tiles = tiles + (tl.zeros([ROWS, BLOCK_C], tl.float32),)
+        tiles = tiles + (tl.full([ROWS, BLOCK_C], 0.0, tl.float32),)
     return tiles
-
-
-@triton.jit
-def cosine(dot, norm, other_norm):
-    """The dot product of two vectors divided by their lengths, correctly rounded: at a small
-    alpha the last bits of a cosine are visible in a weight."""
-    return tl.div_rn(dot, norm * other_norm)
-
-
-@triton.jit
-def floored_norm(square, eps):
-    return tl.maximum(tl.sqrt_rn(square), eps)
 
 
 @triton.jit(do_not_specialize=["N", "M", "Q", "R", "splits", "rows"])
@@ -125,7 +113,7 @@ def differential_pool_fwd_kernel(
             m_x = m_m & (i * BLOCK_C + o_c < C)
             x = x + (tl.load(p_x + m * stride_x_m + i * BLOCK_C, mask=m_x, other=0.0),)
 
-        square = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
+        square = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
         dots = zeros(GROUP, BLOCK_M, BLOCK_C)
         for i in tl.static_range(CHUNKS):
             b_x = x[i].to(tl.float32)
@@ -139,13 +127,13 @@ def differential_pool_fwd_kernel(
                 added = added + (dots[g] + b_x * b_q.to(tl.float32),)
             dots = added
         square = tl.sum(square, 1, keep_dims=True)
-        norm = floored_norm(square, eps)
+        norm = tl.maximum(tl.sqrt_rn(square), eps)
 
         new_best, new_total, new_acc = (), (), ()
         for g in tl.static_range(GROUP):
             p_key = p_bank + row[g] * stride_bank_r + m * stride_bank_m
-            dot = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
-            key_square = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
+            dot = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
+            key_square = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
             for i in tl.static_range(CHUNKS):
                 m_c = m_m & (i * BLOCK_C + o_c < C) & (row[g] >= 0)
                 b_key = tl.load(p_key + i * BLOCK_C, mask=m_c, other=0.0).to(tl.float32)
@@ -153,9 +141,10 @@ def differential_pool_fwd_kernel(
                 key_square += b_key * b_key
             dot = tl.where(row[g] == -2, square, tl.sum(dot, 1, keep_dims=True))
             key_square = tl.where(row[g] == -2, square, tl.sum(key_square, 1, keep_dims=True))
-            cos_query = cosine(tl.sum(dots[g], 1, keep_dims=True), norm, q_norm[g])
-            cos_key = cosine(dot, norm, floored_norm(key_square, eps))
-            cos_key = tl.where(row[g] == -1, 0.0, cos_key)
+            # Rounded correctly: at a small alpha the last bits of a cosine show in the weights.
+            cos_query = tl.div_rn(tl.sum(dots[g], 1, keep_dims=True), norm * q_norm[g])
+            key_norm = tl.maximum(tl.sqrt_rn(key_square), eps)
+            cos_key = tl.where(row[g] == -1, 0.0, tl.div_rn(dot, norm * key_norm))
             logit = tl.div_rn(cos_query - lam * cos_key, alpha)
             if WEIGHTS:
                 p_logit = logits_ptr + ((i_b * Q + i_q + g) * N + i_n) * M + m + o_m
@@ -243,6 +232,7 @@ def differential_pool(
     suffice (four at 3584 columns of bf16). Patches wider than about 20,000 columns go to the
     reference.
     """
+    check_assignment("differential_pool", assignment, references.shape[1])
     b, n, m, c = patches.shape
     questions = queries.shape[1]
     tokens, weights = empty_outputs(patches, questions, return_weights)

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import launch
-from .pooling import cosine, floored_norm, query_norms, reference_row, rows_of, zeros
+from .pooling import query_norms, reference_row, rows_of, zeros
 from .pooling_tiles import (
     BACKWARD_WARPS,
     MOST_QUESTIONS,
@@ -95,7 +95,7 @@ def differential_pool_bwd_dots_kernel(
     last = tl.minimum(first + rows, M)
     for m in range(first, last, BLOCK_M):
         m_m = m + o_m < last
-        square = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
+        square = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
         dots = zeros(4 * GROUP, BLOCK_M, BLOCK_C)
         # Two chunks at once: more loads on their way.
         for c in tl.range(0, C, BLOCK_C, loop_unroll_factor=2):
@@ -117,16 +117,17 @@ def differential_pool_bwd_dots_kernel(
             dots = added
 
         square = tl.sum(square, 1, keep_dims=True)
-        norm = floored_norm(square, eps)
+        norm = tl.maximum(tl.sqrt_rn(square), eps)
         m_first = m_m & (i_q == 0)
         tl.store(norm_ptr + (i_b * N + i_n) * M + m + o_m, norm, mask=m_first)
         for g in tl.static_range(GROUP):
             dot = tl.sum(dots[4 * g + 1], 1, keep_dims=True)
             key_square = tl.sum(dots[4 * g + 2], 1, keep_dims=True)
             dot = tl.where(row[g] == -2, square, dot)
-            key_norm = floored_norm(tl.where(row[g] == -2, square, key_square), eps)
-            cos_query = cosine(tl.sum(dots[4 * g], 1, keep_dims=True), norm, q_norm[g])
-            cos_key = tl.where(row[g] == -1, 0.0, cosine(dot, norm, key_norm))
+            key_square = tl.where(row[g] == -2, square, key_square)
+            key_norm = tl.maximum(tl.sqrt_rn(key_square), eps)
+            cos_query = tl.div_rn(tl.sum(dots[4 * g], 1, keep_dims=True), norm * q_norm[g])
+            cos_key = tl.where(row[g] == -1, 0.0, tl.div_rn(dot, norm * key_norm))
             m_out = m_m & (i_q + g < Q)
             o_out = ((i_b * Q + i_q + g) * N + i_n) * M + m + o_m
             tl.store(cos_query_ptr + o_out, cos_query, mask=m_out)
@@ -318,7 +319,7 @@ def differential_pool_bwd_patches_kernel(
         b_x = tl.load(p_x + m * stride_x_m, mask=m_c, other=0.0).to(tl.float32)
         if PATCHES:
             if i_first == 0:
-                acc = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
+                acc = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
                 for q in range(Q):
                     p_row = assignment_ptr + i_b * stride_a_b + q * stride_a_q + i_n * stride_a_n
                     row = reference_row(p_row + tl.zeros([1, 1], tl.int64), R)
@@ -384,7 +385,7 @@ def differential_pool_bwd_bank_kernel(
     p_x = x_ptr + i_b * stride_x_b + o_m * stride_x_m + o_c
     p_bank = bank_ptr + i_b * stride_bank_b + i_r * stride_bank_r + o_m * stride_bank_m + o_c
 
-    acc = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
+    acc = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
     own = tl.zeros([BLOCK_M, 1], tl.float32)
     first = tl.load(start_ptr + i_b * (R + 1) + i_r)
     last = tl.load(start_ptr + i_b * (R + 1) + i_r + 1)

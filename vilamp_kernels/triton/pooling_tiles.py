@@ -58,11 +58,13 @@ def forward_tile(width: int, itemsize: int, questions: int) -> Tile | None:
     barriers among few are cheap.
     """
     vector = 16 // itemsize
+    # One warp where it spans the columns: then nothing is summed over warps.
+    choices = (1, 2, 4, 8) if width <= LANES * vector else (2, 4, 8)
     for groups in range(1, questions + 1):
         shared = -(-questions // groups)
         if shared > MOST_QUESTIONS:
             continue
-        for warps in (2, 4, 8):
+        for warps in choices:
             rows, columns = chunk(width, itemsize, warps)
             chunks = -(-width // columns)
             held = chunks * vector
