@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
 from .._interop import accepts_arrays
+from .._lazy import lazy
 from .._library import lib
 from ..reference.pooling import empty_outputs
 from .common import EPS, differentiable, first_order_only, scalar
@@ -15,12 +16,16 @@ from .common import EPS, differentiable, first_order_only, scalar
 OP = "differential_pool"
 
 backends.register(
-    "differential_pool", reference=reference.differential_pool, cpu=cpu.differential_pool
+    "differential_pool",
+    reference=reference.differential_pool,
+    cpu=cpu.differential_pool,
+    triton=lazy("triton.pooling", "differential_pool"),
 )
 backends.register(
     "differential_pool_backward",
     reference=reference.differential_pool_backward,
     cpu=cpu.differential_pool_backward,
+    triton=lazy("triton.pooling_backward", "differential_pool_backward"),
 )
 
 

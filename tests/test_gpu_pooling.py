@@ -1,0 +1,216 @@
+"""The Triton kernels of `differential_pool`, executed from their compiled PTX on the CPU."""
+
+import oracles
+import pytest
+import torch
+from ptx import ptx_triton
+
+import vilamp_kernels as vk
+from vilamp_kernels import reference
+from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
+from vilamp_kernels.triton import pooling_tiles
+
+pytest.importorskip("triton")
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ALL = [True] * 5
+
+# Patches [N, M, C] and questions. Each loop over patches or chunks of columns turns at least three
+# times and ends on a part: over tiles of patches and chunks of columns in `wide`, over the 256
+# logits of a block in `long`, over the frames of a reference in both. `narrow` has odd addresses.
+SHAPES = {"wide": (1, 7, 1168, 3), "long": (1, 530, 16, 3), "narrow": (2, 13, 33, 2)}
+
+
+def inputs(n, m, c, questions, dtype):
+    *floats, assignment = pool_inputs(n, m, c, questions=questions, bank=2)
+    assignment[:3] = 1  # three frames or questions for one reference; the rest of every kind
+    return *(t.to(dtype) for t in floats), assignment
+
+
+def forward(tensors, assignment, order="forward", seed=0):
+    with ptx_triton(order, seed) as runner:
+        out = vk.differential_pool(*tensors, assignment, 0.05, 0.7, return_weights=True)
+    return out, runner.launches
+
+
+def check_forward(tensors, assignment, orders):
+    (tokens, weights), _ = forward(tensors, assignment)
+    low = oracles.pool(*(t.float() for t in tensors), assignment, 0.05, 0.7)
+    ref = oracles.pool(*(t.double() for t in tensors), assignment, 0.05, 0.7)
+    assert_within_budget(tokens, low[0].to(tokens.dtype), ref[0])
+    assert_within_budget(weights, low[1], ref[1])
+    for order, seed in orders:
+        again, _ = forward(tensors, assignment, order, seed)
+        assert torch.equal(again[0], tokens) and torch.equal(again[1], weights), (order, seed)
+
+
+def backward(of, tensors, assignment, dtype):
+    acc = torch.float64 if dtype == torch.float64 else torch.float32
+    n, m, c = tensors[0].shape
+    questions, g = len(assignment), generator(7)
+    grads = [torch.randn(1, questions, n, size, generator=g).to(acc) for size in (c, m)]
+    given = [t[None].to(dtype) if t.dtype != dtype else t[None] for t in tensors]
+    scalars = torch.tensor(0.3, dtype=acc), torch.tensor(0.7, dtype=acc)
+    return of(*grads, *given, assignment[None], *scalars, 1e-8, ALL)
+
+
+def backward_on_ptx(tensors, assignment, order="forward", seed=0):
+    with ptx_triton(order, seed) as runner:
+        op = torch.ops.vilamp_kernels.differential_pool_backward
+        return backward(op, tensors, assignment, tensors[0].dtype), runner.launches
+
+
+def check_backward(tensors, assignment, orders):
+    grads, _ = backward_on_ptx(tensors, assignment)
+    plain = reference.differential_pool_backward
+    low = backward(plain, tensors, assignment, torch.float32)
+    ref = backward(plain, tensors, assignment, torch.float64)
+    for given, in_fp32, exact in zip(grads, low, ref, strict=True):
+        # Those of alpha and lam are sums that nearly cancel: a few roundings of the larger terms.
+        ulps = 64 if given.ndim == 0 else 4
+        assert_within_budget(given, in_fp32.to(given.dtype), exact, ulps=ulps)
+    for order, seed in orders:
+        again, _ = backward_on_ptx(tensors, assignment, order, seed)
+        assert all(map(torch.equal, again, grads)), (order, seed)
+
+
+RANDOM = [("random", 1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward(shape, dtype):
+    *tensors, assignment = inputs(*SHAPES[shape], DTYPES[dtype])
+    check_forward(tensors, assignment, RANDOM)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_backward(shape, dtype):
+    *tensors, assignment = inputs(*SHAPES[shape], DTYPES[dtype])
+    check_backward(tensors, assignment, RANDOM)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_frames_split_over_programs(dtype, monkeypatch):
+    monkeypatch.setattr(pooling_tiles, "PARTIAL_SHARE", 4.0)  # as with many more patches
+    *tensors, assignment = inputs(2, 13, 520, 2, DTYPES[dtype])
+    _, launches = forward(tensors, assignment)
+    assert "differential_pool_combine_kernel" in [name for name, _ in launches]
+    check_forward(tensors, assignment, RANDOM)
+    check_backward(tensors, assignment, RANDOM)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_strided(dtype):
+    patches, queries, references, assignment = inputs(2, 5, 48, 2, DTYPES[dtype])
+    tensors = [
+        patches.repeat_interleave(2, 0)[::2].transpose(0, 1).contiguous().transpose(0, 1),
+        torch.cat([queries, queries], 1)[:, :48],
+        references[:, :1].expand(references.shape),
+    ]
+    assignment = assignment.T.contiguous().T
+    check_forward(tensors, assignment, RANDOM)
+    check_backward(tensors, assignment, RANDOM)
+
+
+def test_questions_in_groups():
+    *tensors, assignment = inputs(1, 5, 16, 9, torch.float32)
+    check_forward(tensors, assignment, RANDOM)
+    check_backward(tensors, assignment, RANDOM)
+
+
+def test_batches_and_rows_outside_the_bank(monkeypatch):
+    monkeypatch.setattr("vilamp_kernels.triton.pooling.check_assignment", lambda *_: None)
+    videos = [pool_inputs(4, 5, 16, questions=2, seed=s) for s in range(2)]
+    *tensors, assignment = (torch.stack(t) for t in zip(*videos, strict=True))
+    assignment[:] = torch.tensor([-7, -1, -2, 9])
+    nearest = assignment.clamp(-2, 1)
+    nearest[assignment == -7] = 0
+    (tokens, weights), _ = forward(tensors, assignment)
+    for b in range(2):
+        alone, _ = forward([t[b] for t in tensors], nearest[b])
+        assert torch.equal(tokens[b], alone[0]) and torch.equal(weights[b], alone[1])
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("questions", [1, 4, 8])
+def test_each_byte_is_read_once(questions, dtype):
+    patches, *tensors, assignment = inputs(2, 24, 256, questions, DTYPES[dtype])
+    assignment[:] = torch.tensor([1, -2])
+    with ptx_triton() as runner:
+        vk.differential_pool(patches, *tensors, assignment, 0.05)
+    [(_, stats)] = runner.launches
+    size = patches.element_size()
+    assert stats.per_argument[0] == (patches.numel() * size, 0)
+    # The first frame has a reference for each question; the second is its own, which is not read.
+    assert stats.per_argument[3] == (questions * patches[0].numel() * size, 0)
+    assert stats.written == questions * 2 * 256 * 4
+    assert stats.coalescing >= 0.95
+    assert stats.bank_conflicts <= 1.1
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_bytes_of_the_backward(dtype):
+    patches, *tensors, assignment = inputs(2, 24, 256, 2, DTYPES[dtype])
+    assignment[:] = torch.tensor([1, -2])
+    _, launches = backward_on_ptx([patches, *tensors], assignment)
+    bytes_of_patches = patches.numel() * patches.element_size()
+    dots, softmax, gradients, bank = (stats for _, stats in launches)
+    assert dots.per_argument[1] == (bytes_of_patches, 0)
+    assert gradients.per_argument[1] == (bytes_of_patches, 0)
+    # For the bank, a frame is read once for each question that compares it with a row.
+    assert bank.per_argument[0] == (2 * bytes_of_patches // 2, 0)
+    assert bank.written == bytes_of_patches
+    # Besides the gradients: five numbers a patch and question, one a patch, one row a frame.
+    scratch = 2 * 24 * (5 * 2 + 1) * 4
+    assert dots.written + softmax.per_argument[11][1] == scratch
+    assert gradients.written == bytes_of_patches + 2 * 2 * 256 * 4
+    for stats in (softmax, bank):
+        assert stats.coalescing >= 0.95
+    for stats in (dots, gradients):
+        # In fp32 a thread has 16 bytes of everything. In bf16 it has 32 bytes of the tokens'
+        # gradient, which stays in the L1 cache: two loads that leave half of each sector out.
+        assert stats.coalescing >= (0.95 if dtype == "fp32" else 0.6)
+    for stats in (dots, softmax, bank):
+        assert stats.bank_conflicts <= 1.1
+    assert gradients.bank_conflicts <= 1.25  # only in the last sum of a program
+
+
+def test_partial_sums_stay_small():
+    for n in (1, 32, 10_000):
+        for questions in (1, 4):
+            patches = torch.empty(1, n, 729, 3584, dtype=torch.bfloat16, device="meta")
+            splits = pooling_tiles.row_splits(patches, questions, n)
+            partial = splits * questions * 3584 * 4
+            assert splits == 1 or partial <= 0.01 * 729 * 3584 * 2
+            assert splits == 1 or n < 1000
+
+
+def test_the_model_fits_in_registers():
+    for width in (1152, 3584):
+        for questions in (1, 2, 4, 6):
+            assert pooling_tiles.forward_tile(width, 2, questions).questions == questions
+        assert pooling_tiles.forward_tile(width, 4, 1).questions == 1
+    assert pooling_tiles.forward_tile(100_000, 2, 1) is None
+
+
+def test_very_wide_patches_go_to_the_reference():
+    *tensors, assignment = inputs(1, 2, 30_000, 1, torch.bfloat16)
+    with ptx_triton() as runner:
+        out = vk.differential_pool(*tensors, assignment)
+    assert runner.launches == []
+    with vk.use_backend("reference"):
+        assert torch.equal(out, vk.differential_pool(*tensors, assignment))
+
+
+ORDERS = [("reverse", 0), ("random", 1), ("random", 2), ("random", 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 63, 130])
+def test_full_matrix(n, dtype):
+    *tensors, assignment = inputs(n, 21, 64, 2, DTYPES[dtype])
+    check_forward(tensors, assignment, ORDERS)
+    check_backward(tensors, assignment, ORDERS)
