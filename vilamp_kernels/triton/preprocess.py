@@ -1,0 +1,165 @@
+"""Frames to the pixels of one or two towers, in one launch: see `preprocess_plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..reference.preprocess import PRECISION_BITS
+from . import preprocess_plan as layout
+from .launch import launch
+
+
+@triton.jit
+def _digits(p_d, step):
+    """The three digits of a block of coefficients, the highest first."""
+    return tl.load(p_d), tl.load(p_d + step), tl.load(p_d + 2 * step)
+
+
+@triton.jit
+def _columns(p_x, m_x, b_d2, b_d1, b_d0, b_s2, b_s1, b_s0):
+    """Add some columns of one channel to the sums of the three digits."""
+    b_x = (tl.load(p_x, mask=m_x, other=128) ^ 128).to(tl.int8, bitcast=True)  # level - 128
+    return (
+        tl.dot(b_x, b_d2, b_s2, out_dtype=tl.int32),
+        tl.dot(b_x, b_d1, b_s1, out_dtype=tl.int32),
+        tl.dot(b_x, b_d0, b_s0, out_dtype=tl.int32),
+    )
+
+
+@triton.jit
+def _rounded(b_sum, BITS: tl.constexpr):
+    return tl.minimum(tl.maximum(b_sum >> BITS, 0), 255)
+
+
+@triton.jit
+def _rows(b_s2, b_s1, b_s0, b_bias, b_d2, b_d1, b_d0, b_out, BITS: tl.constexpr):
+    """Round the sums over columns to levels, and add these rows to the sums over rows."""
+    b_level = _rounded((b_s2 << 16) + (b_s1 << 8) + b_s0 + b_bias, BITS)
+    b_x = (b_level - 128).to(tl.int8)
+    b_out += tl.dot(b_d2, b_x, out_dtype=tl.int32) << 16
+    b_out += tl.dot(b_d1, b_x, out_dtype=tl.int32) << 8
+    return b_out + tl.dot(b_d0, b_x, out_dtype=tl.int32)
+
+
+@triton.jit
+def _store(p_out, m_out, b_sum, b_bias, table_ptr, BITS: tl.constexpr):
+    b_pixel = tl.load(table_ptr + _rounded(b_sum + b_bias, BITS))
+    tl.store(p_out, b_pixel.to(p_out.dtype.element_ty), mask=m_out)
+
+
+@triton.jit(do_not_specialize=["n_tiles", "stride_n", "stride_h", "stride_w"])
+def preprocess_fwd_kernel(
+    frames_ptr,  # [n, H, W, 3]
+    tiles_ptr,  # [n_tiles, LINE]
+    digits_ptr,
+    bias_ptr,
+    table_ptr,  # [targets, 3, 256]
+    out_0_ptr,  # [n, 3, h, w] of each target
+    out_1_ptr,
+    n_tiles,
+    stride_n,
+    stride_h,
+    stride_w,
+    stride_c,
+    BITS: tl.constexpr,
+    LINE: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    # All tiles of a frame, for both targets, come before those of the next: it is in L2 by then.
+    i_n = tl.program_id(0).to(tl.int64) // n_tiles
+    p_tile = tiles_ptr + (tl.program_id(0) % n_tiles) * LINE
+    target, h, w = tl.load(p_tile), tl.load(p_tile + 1), tl.load(p_tile + 2)
+    # What the tile is made of: rows and columns of the frame, and their coefficients.
+    y, x = tl.load(p_tile + 3), tl.load(p_tile + 9)
+    y_first, x_first = tl.load(p_tile + 4), tl.load(p_tile + 10)
+    y_count, x_count = tl.load(p_tile + 5), tl.load(p_tile + 11)
+    y_padded = tl.multiple_of(tl.load(p_tile + 6), ROWS)
+    x_padded = tl.multiple_of(tl.load(p_tile + 12), COLUMNS)
+    y_digits = tl.multiple_of(tl.load(p_tile + 7), 32)
+    x_digits = tl.multiple_of(tl.load(p_tile + 13), 32)
+    y_bias, x_bias = tl.load(p_tile + 8), tl.load(p_tile + 14)
+
+    o_h, o_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
+    o_r, o_c = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    p_frame = frames_ptr + i_n * stride_n + y_first * stride_h + x_first * stride_w
+    p_across = digits_ptr + x_digits + o_w[None, :] * x_padded + o_c[:, None]
+    p_down = digits_ptr + y_digits + o_h[:, None] * y_padded + o_r[None, :]
+    b_across = tl.load(bias_ptr + x_bias + o_w)[None, :]
+    b_down = tl.load(bias_ptr + y_bias + o_h)[:, None]
+
+    b_zero = tl.zeros((ROWS, BLOCK_W), tl.int32)
+    b_red = tl.zeros((BLOCK_H, BLOCK_W), tl.int32)
+    b_green, b_blue = b_red, b_red
+    for i_r in range(0, y_padded, ROWS):
+        r_2, r_1, r_0 = b_zero, b_zero, b_zero
+        g_2, g_1, g_0 = b_zero, b_zero, b_zero
+        b_2, b_1, b_0 = b_zero, b_zero, b_zero
+        p_row = p_frame + (i_r + o_r[:, None]) * stride_h.to(tl.int64)
+        m_row = i_r + o_r[:, None] < y_count
+        for i_c in range(0, x_padded, COLUMNS):
+            p_x = p_row + (i_c + o_c[None, :]) * stride_w
+            m_x = m_row & (i_c + o_c[None, :] < x_count)
+            d_2, d_1, d_0 = _digits(p_across + i_c, BLOCK_W * x_padded)
+            r_2, r_1, r_0 = _columns(p_x, m_x, d_2, d_1, d_0, r_2, r_1, r_0)
+            p_x += stride_c
+            g_2, g_1, g_0 = _columns(p_x, m_x, d_2, d_1, d_0, g_2, g_1, g_0)
+            p_x += stride_c
+            b_2, b_1, b_0 = _columns(p_x, m_x, d_2, d_1, d_0, b_2, b_1, b_0)
+        d_2, d_1, d_0 = _digits(p_down + i_r, BLOCK_H * y_padded)
+        b_red = _rows(r_2, r_1, r_0, b_across, d_2, d_1, d_0, b_red, BITS)
+        b_green = _rows(g_2, g_1, g_0, b_across, d_2, d_1, d_0, b_green, BITS)
+        b_blue = _rows(b_2, b_1, b_0, b_across, d_2, d_1, d_0, b_blue, BITS)
+
+    p_base = out_0_ptr
+    if target == 1:
+        p_base = out_1_ptr
+    p_out = p_base + i_n * 3 * h * w + (y + o_h[:, None]) * w + (x + o_w[None, :])
+    m_out = (y + o_h[:, None] < h) & (x + o_w[None, :] < w)
+    table_ptr += target * 3 * 256
+    _store(p_out, m_out, b_red, b_down, table_ptr, BITS)
+    _store(p_out + h * w, m_out, b_green, b_down, table_ptr + 256, BITS)
+    _store(p_out + 2 * h * w, m_out, b_blue, b_down, table_ptr + 512, BITS)
+
+
+def preprocess_frames(
+    frames: Tensor,
+    geometry: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """`[n, H, W, 3]` of any strides -> for each of one or two targets `[n, 3, h, w]`."""
+    n, height, width, _ = frames.shape
+    plan = layout.plan(
+        height, width, tuple(geometry), tuple(mean), tuple(std), frames.device
+    )
+    outputs = [
+        frames.new_empty((n, 3, h, w), dtype=dtype)
+        for h, w in zip(geometry[4::6], geometry[5::6], strict=True)
+    ]
+    launch(
+        preprocess_fwd_kernel,
+        (n * len(plan.tiles),),
+        frames,
+        *plan,
+        outputs[0],
+        outputs[-1],
+        len(plan.tiles),
+        *frames.stride(),
+        BITS=PRECISION_BITS,
+        LINE=layout.LINE,
+        BLOCK_H=layout.BLOCK_H,
+        BLOCK_W=layout.BLOCK_W,
+        ROWS=layout.ROWS,
+        COLUMNS=layout.COLUMNS,
+        num_warps=layout.WARPS,
+    )
+    return outputs
