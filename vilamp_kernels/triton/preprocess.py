@@ -21,29 +21,46 @@ def _digits(p_d, step):
 
 
 @triton.jit
-def _columns(p_x, m_x, b_d2, b_d1, b_d0, b_s2, b_s1, b_s0):
-    """Add some columns of one channel to the sums of the three digits."""
-    b_x = (tl.load(p_x, mask=m_x, other=128) ^ 128).to(tl.int8, bitcast=True)  # level - 128
-    return (
-        tl.dot(b_x, b_d2, b_s2, out_dtype=tl.int32),
-        tl.dot(b_x, b_d1, b_s1, out_dtype=tl.int32),
-        tl.dot(b_x, b_d0, b_s0, out_dtype=tl.int32),
-    )
-
-
-@triton.jit
 def _rounded(b_sum, BITS: tl.constexpr):
     return tl.minimum(tl.maximum(b_sum >> BITS, 0), 255)
 
 
 @triton.jit
-def _rows(b_s2, b_s1, b_s0, b_bias, b_d2, b_d1, b_d0, b_out, BITS: tl.constexpr):
-    """Round the sums over columns to levels, and add these rows to the sums over rows."""
-    b_level = _rounded((b_s2 << 16) + (b_s1 << 8) + b_s0 + b_bias, BITS)
+def _add_rows(
+    b_out,
+    p_row,
+    o_x,
+    m_row,
+    stride_w,
+    x_count,
+    x_padded,
+    p_across,
+    b_across,
+    p_down,
+    y_step,
+    BITS: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Some rows of one channel: resize their columns to levels, and add those to the sums."""
+    o_c = tl.arange(0, COLUMNS)
+    b_s2 = tl.zeros((BLOCK_W, ROWS), tl.int32)
+    b_s1, b_s0 = b_s2, b_s2
+    for i_c in range(0, x_padded, COLUMNS):
+        m_x = m_row & (i_c + o_c[None, :] < x_count)
+        b_x = tl.load(p_row + stride_w.to(tl.int64) * i_c + o_x, mask=m_x, other=128)
+        b_x = (b_x ^ 128).to(tl.int8, bitcast=True).T  # level - 128
+        b_d2, b_d1, b_d0 = _digits(p_across + i_c, BLOCK_W * x_padded)
+        b_s2 = tl.dot(b_d2, b_x, b_s2, out_dtype=tl.int32)
+        b_s1 = tl.dot(b_d1, b_x, b_s1, out_dtype=tl.int32)
+        b_s0 = tl.dot(b_d0, b_x, b_s0, out_dtype=tl.int32)
+    b_level = _rounded((b_s2 << 16) + (b_s1 << 8) + b_s0 + b_across, BITS)
     b_x = (b_level - 128).to(tl.int8)
-    b_out += tl.dot(b_d2, b_x, out_dtype=tl.int32) << 16
-    b_out += tl.dot(b_d1, b_x, out_dtype=tl.int32) << 8
-    return b_out + tl.dot(b_d0, b_x, out_dtype=tl.int32)
+    b_2, b_1, b_0 = _digits(p_down, y_step)
+    b_out += tl.dot(b_x, b_2, out_dtype=tl.int32) << 16
+    b_out += tl.dot(b_x, b_1, out_dtype=tl.int32) << 8
+    return b_out + tl.dot(b_x, b_0, out_dtype=tl.int32)
 
 
 @triton.jit
@@ -89,44 +106,43 @@ def preprocess_fwd_kernel(
 
     o_h, o_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
     o_r, o_c = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    p_frame = frames_ptr + i_n * stride_n + y_first * stride_h + x_first * stride_w
-    p_across = digits_ptr + x_digits + o_w[None, :] * x_padded + o_c[:, None]
-    p_down = digits_ptr + y_digits + o_h[:, None] * y_padded + o_r[None, :]
-    b_across = tl.load(bias_ptr + x_bias + o_w)[None, :]
-    b_down = tl.load(bias_ptr + y_bias + o_h)[:, None]
+    p_frame = frames_ptr + i_n * stride_n
+    p_frame += y_first.to(tl.int64) * stride_h + x_first.to(tl.int64) * stride_w
+    o_x = o_r[:, None] * stride_h + o_c[None, :] * stride_w
+    p_across = digits_ptr + x_digits + o_w[:, None] * x_padded + o_c[None, :]
+    p_down = digits_ptr + y_digits + o_h[None, :] * y_padded + o_r[:, None]
+    b_across = tl.load(bias_ptr + x_bias + o_w)[:, None]
+    b_down = tl.load(bias_ptr + y_bias + o_h)[None, :]
 
-    b_zero = tl.zeros((ROWS, BLOCK_W), tl.int32)
-    b_red = tl.zeros((BLOCK_H, BLOCK_W), tl.int32)
+    # Everything is turned, columns first: so the bytes that a product sums over lie side by side.
+    b_red = tl.zeros((BLOCK_W, BLOCK_H), tl.int32)
     b_green, b_blue = b_red, b_red
     for i_r in range(0, y_padded, ROWS):
-        r_2, r_1, r_0 = b_zero, b_zero, b_zero
-        g_2, g_1, g_0 = b_zero, b_zero, b_zero
-        b_2, b_1, b_0 = b_zero, b_zero, b_zero
-        p_row = p_frame + (i_r + o_r[:, None]) * stride_h.to(tl.int64)
+        p_row = p_frame + stride_h.to(tl.int64) * i_r
         m_row = i_r + o_r[:, None] < y_count
-        for i_c in range(0, x_padded, COLUMNS):
-            p_x = p_row + (i_c + o_c[None, :]) * stride_w
-            m_x = m_row & (i_c + o_c[None, :] < x_count)
-            d_2, d_1, d_0 = _digits(p_across + i_c, BLOCK_W * x_padded)
-            r_2, r_1, r_0 = _columns(p_x, m_x, d_2, d_1, d_0, r_2, r_1, r_0)
-            p_x += stride_c
-            g_2, g_1, g_0 = _columns(p_x, m_x, d_2, d_1, d_0, g_2, g_1, g_0)
-            p_x += stride_c
-            b_2, b_1, b_0 = _columns(p_x, m_x, d_2, d_1, d_0, b_2, b_1, b_0)
-        d_2, d_1, d_0 = _digits(p_down + i_r, BLOCK_H * y_padded)
-        b_red = _rows(r_2, r_1, r_0, b_across, d_2, d_1, d_0, b_red, BITS)
-        b_green = _rows(g_2, g_1, g_0, b_across, d_2, d_1, d_0, b_green, BITS)
-        b_blue = _rows(b_2, b_1, b_0, b_across, d_2, d_1, d_0, b_blue, BITS)
+        b_red = _add_rows(
+            b_red, p_row + 0, o_x, m_row, stride_w, x_count, x_padded, p_across, b_across,
+            p_down + i_r, BLOCK_H * y_padded, BITS, BLOCK_W, ROWS, COLUMNS,
+        )
+        b_green = _add_rows(
+            b_green, p_row + stride_c, o_x, m_row, stride_w, x_count, x_padded, p_across, b_across,
+            p_down + i_r, BLOCK_H * y_padded, BITS, BLOCK_W, ROWS, COLUMNS,
+        )
+        b_blue = _add_rows(
+            b_blue, p_row + 2 * stride_c, o_x, m_row, stride_w, x_count, x_padded, p_across, b_across,
+            p_down + i_r, BLOCK_H * y_padded, BITS, BLOCK_W, ROWS, COLUMNS,
+        )
 
     p_base = out_0_ptr
     if target == 1:
         p_base = out_1_ptr
-    p_out = p_base + i_n * 3 * h * w + (y + o_h[:, None]) * w + (x + o_w[None, :])
-    m_out = (y + o_h[:, None] < h) & (x + o_w[None, :] < w)
+    o_out = (y + o_h[None, :]) * w + (x + o_w[:, None])
+    m_out = (y + o_h[None, :] < h) & (x + o_w[:, None] < w)
     table_ptr += target * 3 * 256
-    _store(p_out, m_out, b_red, b_down, table_ptr, BITS)
-    _store(p_out + h * w, m_out, b_green, b_down, table_ptr + 256, BITS)
-    _store(p_out + 2 * h * w, m_out, b_blue, b_down, table_ptr + 512, BITS)
+    p_out = p_base + i_n * 3 * h * w
+    _store(p_out + o_out, m_out, b_red, b_down, table_ptr, BITS)
+    _store(p_out + h * w + o_out, m_out, b_green, b_down, table_ptr + 256, BITS)
+    _store(p_out + 2 * h * w + o_out, m_out, b_blue, b_down, table_ptr + 512, BITS)
 
 
 def preprocess_frames(

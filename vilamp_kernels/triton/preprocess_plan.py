@@ -28,7 +28,7 @@ LINE = 16
 class Plan(NamedTuple):
     """Tensors on the device of the frames; all targets in one."""
 
-    tiles: Tensor  # int64 [tiles, LINE]
+    tiles: Tensor  # int32 [tiles, LINE]
     digits: Tensor  # int8, for each band [3, outputs, inputs]
     bias: Tensor  # int32, for each band [outputs]
     table: Tensor  # fp32 [targets, 3, 256]
@@ -109,7 +109,7 @@ def plan(
                 tiles.append([target, h, w, y, *band_y, x, *band_x, 0])
         tables.append(pixel_table(mean[3 * target :][:3], std[3 * target :][:3]))
     tensors = (
-        np.array(tiles, np.int64),
+        np.array(tiles, np.int32),
         np.concatenate(bands.digits),
         np.concatenate(bands.bias),
         np.stack(tables),
