@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -95,16 +96,29 @@ def preprocess_frames(
 
 def _check(target: PixelTarget) -> None:
     require(OP, isinstance(target, PixelTarget), "a PixelTarget", target=target)
-    height, width = target.size
-    require(OP, height >= 1 and width >= 1, "a size of at least 1 x 1", size=target.size)
-    if target.crop is not None:
-        top, left, h, w = target.crop
+    size, mean, std, crop = target
+    require(OP, _are_lengths(size, 2), "a size (height, width) of at least 1 x 1", size=size)
+    if crop is not None:
         require(
             OP,
-            h >= 1 and w >= 1 and top >= 0 and left >= 0 and top + h <= height and left + w <= width,
-            "a crop within the resized frame",
-            crop=target.crop,
-            size=target.size,
+            _are_lengths(crop[2:], 2)
+            and crop[0] >= 0
+            and crop[1] >= 0
+            and crop[0] + crop[2] <= size[0]
+            and crop[1] + crop[3] <= size[1],
+            "a crop (top, left, height, width) within the resized frame",
+            crop=crop,
+            size=size,
         )
-    for name, values in (("mean", target.mean), ("std", target.std)):
-        require(OP, len(values) == 3, "one number per channel", **{name: values})
+    for name, values in (("mean", mean), ("std", std)):
+        holds = isinstance(values, Sequence) and len(values) == 3
+        require(OP, holds, "one number per channel", **{name: values})
+    require(OP, all(value != 0 for value in std), "a std that is not 0", std=std)
+
+
+def _are_lengths(values: object, count: int) -> bool:
+    return (
+        isinstance(values, Sequence)
+        and len(values) == count
+        and all(value >= 1 for value in values)
+    )

@@ -49,7 +49,7 @@ def _add_rows(
     b_s1, b_s0 = b_s2, b_s2
     for i_c in range(0, x_padded, COLUMNS):
         m_x = m_row & (i_c + o_c[None, :] < x_count)
-        b_x = tl.load(p_row + stride_w.to(tl.int64) * i_c + o_x, mask=m_x, other=128)
+        b_x = tl.load(p_row + stride_w.to(tl.int64) * i_c + o_x, mask=m_x, other=0)
         b_x = (b_x ^ 128).to(tl.int8, bitcast=True).T  # level - 128
         b_d2, b_d1, b_d0 = _digits(p_across + i_c, BLOCK_W * x_padded)
         b_s2 = tl.dot(b_d2, b_x, b_s2, out_dtype=tl.int32)
@@ -65,8 +65,7 @@ def _add_rows(
 
 @triton.jit
 def _store(p_out, m_out, b_sum, b_bias, table_ptr, BITS: tl.constexpr):
-    b_pixel = tl.load(table_ptr + _rounded(b_sum + b_bias, BITS))
-    tl.store(p_out, b_pixel.to(p_out.dtype.element_ty), mask=m_out)
+    tl.store(p_out, tl.load(table_ptr + _rounded(b_sum + b_bias, BITS)), mask=m_out)
 
 
 @triton.jit(do_not_specialize=["n_tiles", "stride_n", "stride_h", "stride_w"])
@@ -121,16 +120,55 @@ def preprocess_fwd_kernel(
         p_row = p_frame + stride_h.to(tl.int64) * i_r
         m_row = i_r + o_r[:, None] < y_count
         b_red = _add_rows(
-            b_red, p_row + 0, o_x, m_row, stride_w, x_count, x_padded, p_across, b_across,
-            p_down + i_r, BLOCK_H * y_padded, BITS, BLOCK_W, ROWS, COLUMNS,
+            b_red,
+            p_row + 0,
+            o_x,
+            m_row,
+            stride_w,
+            x_count,
+            x_padded,
+            p_across,
+            b_across,
+            p_down + i_r,
+            BLOCK_H * y_padded,
+            BITS,
+            BLOCK_W,
+            ROWS,
+            COLUMNS,
         )
         b_green = _add_rows(
-            b_green, p_row + stride_c, o_x, m_row, stride_w, x_count, x_padded, p_across, b_across,
-            p_down + i_r, BLOCK_H * y_padded, BITS, BLOCK_W, ROWS, COLUMNS,
+            b_green,
+            p_row + stride_c,
+            o_x,
+            m_row,
+            stride_w,
+            x_count,
+            x_padded,
+            p_across,
+            b_across,
+            p_down + i_r,
+            BLOCK_H * y_padded,
+            BITS,
+            BLOCK_W,
+            ROWS,
+            COLUMNS,
         )
         b_blue = _add_rows(
-            b_blue, p_row + 2 * stride_c, o_x, m_row, stride_w, x_count, x_padded, p_across, b_across,
-            p_down + i_r, BLOCK_H * y_padded, BITS, BLOCK_W, ROWS, COLUMNS,
+            b_blue,
+            p_row + 2 * stride_c,
+            o_x,
+            m_row,
+            stride_w,
+            x_count,
+            x_padded,
+            p_across,
+            b_across,
+            p_down + i_r,
+            BLOCK_H * y_padded,
+            BITS,
+            BLOCK_W,
+            ROWS,
+            COLUMNS,
         )
 
     p_base = out_0_ptr
@@ -155,7 +193,7 @@ def preprocess_frames(
     """`[n, H, W, 3]` of any strides -> for each of one or two targets `[n, 3, h, w]`."""
     n, height, width, _ = frames.shape
     plan = layout.plan(
-        height, width, tuple(geometry), tuple(mean), tuple(std), frames.device
+        height, width, tuple(geometry), tuple(mean), tuple(std), dtype, frames.device
     )
     outputs = [
         frames.new_empty((n, 3, h, w), dtype=dtype)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..reference.preprocess import PRECISION_BITS, coefficients, pixel_table
 
-BLOCK_H, BLOCK_W = 64, 32
+BLOCK_H, BLOCK_W = 64, 16
 """Rows and columns of a tile of an output."""
 ROWS, COLUMNS = 64, 32
 """Rows and columns of a frame that are loaded at a time."""
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     tiles: Tensor  # int32 [tiles, LINE]
     digits: Tensor  # int8, for each band [3, outputs, inputs]
     bias: Tensor  # int32, for each band [outputs]
-    table: Tensor  # fp32 [targets, 3, 256]
+    table: Tensor  # [targets, 3, 256] in the dtype of the pixels
 
 
 class _Band(NamedTuple):
@@ -88,6 +88,7 @@ def plan(
     geometry: tuple[int, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    dtype: torch.dtype,
     device: torch.device,
 ) -> Plan:
     """For frames of `height x width`; kept, so that only the first call copies to the device."""
@@ -108,10 +109,10 @@ def plan(
             for x, band_x in across:
                 tiles.append([target, h, w, y, *band_y, x, *band_x, 0])
         tables.append(pixel_table(mean[3 * target :][:3], std[3 * target :][:3]))
-    tensors = (
+    arrays = (
         np.array(tiles, np.int32),
         np.concatenate(bands.digits),
         np.concatenate(bands.bias),
-        np.stack(tables),
     )
-    return Plan(*(torch.from_numpy(array).to(device) for array in tensors))
+    table = torch.from_numpy(np.stack(tables)).to(device, dtype)
+    return Plan(*(torch.from_numpy(array).to(device) for array in arrays), table)

@@ -15,7 +15,8 @@ from .data import parts_of
 from .registry import instruction, unknown
 
 _GROUP, _QUAD = np.arange(WARP) >> 2, np.arange(WARP) & 3
-_SHAPES = ("m16n8k16", "m16n8k8", "m16n8k4")
+_SHAPES = ("m16n8k32", "m16n8k16", "m16n8k8", "m16n8k4")
+_PER_REGISTER = {"tf32": 1, "bf16": 2, "f16": 2, "s8": 4, "u8": 4}
 
 
 def _whole(m, L, text: str) -> Rows:
@@ -34,14 +35,17 @@ def _values(words: np.ndarray, kind: str) -> np.ndarray:
     """`[warps, 32, registers]` -> fp64 `[warps, 32, registers, elements of a register]`."""
     if kind == "tf32":
         return (words & np.uint32(0xFFFFE000)).view(np.float32)[..., None].astype(np.float64)
-    bits = np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, 2)
+    words = np.ascontiguousarray(words)
+    if kind in ("s8", "u8"):
+        return words.view("i1" if kind == "s8" else "u1").reshape(*words.shape, 4).astype(float)
+    bits = words.view(np.uint16).reshape(*words.shape, 2)
     values = bf16_to_f32(bits) if kind == "bf16" else bits.view(np.float16)
     return values.astype(np.float64)
 
 
 def _places(kind: str, a_registers: int, b_registers: int):
     """Row and column of every element of the fragments, as the PTX manual draws them."""
-    e = np.arange(1 if kind == "tf32" else 2)
+    e = np.arange(_PER_REGISTER[kind])
     i, j = np.arange(a_registers), np.arange(b_registers)
     g, q = _GROUP[:, None, None], _QUAD[:, None, None]
     per = len(e)
@@ -58,9 +62,10 @@ def mma(f: Function, step: Instruction):
     op = step.op
     shape = next((x for x in op if x in _SHAPES), None)
     to_type, kind, other, from_type = op[-4:]
-    if shape is None or kind != other or kind not in ("bf16", "f16", "tf32"):
+    if shape is None or kind != other or kind not in _PER_REGISTER or to_type != from_type:
         raise unknown(step)
-    if to_type != from_type or to_type not in ("f32", "f16"):
+    integers = kind in ("s8", "u8")
+    if to_type not in (("s32",) if integers else ("f32", "f16")):
         raise unknown(step)
     k = int(shape.removeprefix("m16n8k"))
     d, a, b, c = (parts_of(operand) for operand in step.operands)
@@ -75,19 +80,26 @@ def mma(f: Function, step: Instruction):
         left[(slice(None), *a_place)] = _values(a_words, kind)
         right = np.empty((rows.count, k, 8))
         right[(slice(None), *b_place)] = _values(b_words, kind)
-        # Products are exact in fp64; the sum is rounded to fp32 once, then added.
-        product = (left @ right).astype(np.float32)
+        # Products are exact in fp64; of floats the sum is rounded to fp32 once, then added.
+        product = (left @ right).astype(np.int64 if integers else np.float32)
         m.stats.matrix_flops += 2 * 16 * 8 * k * rows.count
         for i, write in enumerate(writes):
-            write(m, L, rows.scatter(_accumulated(product, c_words, i, to_type)))
+            write(m, L, rows.scatter(_accumulated(product, c_words, i, step)))
 
     return run
 
 
-def _accumulated(product: np.ndarray, c_words: np.ndarray, i: int, t: str) -> np.ndarray:
+def _accumulated(product: np.ndarray, c_words: np.ndarray, i: int, step: Instruction) -> np.ndarray:
     """Register `i` of the result, `[warps, 32]`."""
-    if t == "f32":
+    t = step.op[-4]
+    if t != "f16":
         found = product[:, _GROUP + 8 * (i >> 1), 2 * _QUAD + (i & 1)]
+    if t == "s32":
+        total = found + np.ascontiguousarray(c_words[:, :, i]).view(np.int32)
+        if "satfinite" in step.op:
+            total = total.clip(-(1 << 31), (1 << 31) - 1)
+        return total.astype(np.int32).view(np.uint32)
+    if t == "f32":
         return (np.ascontiguousarray(c_words[:, :, i]).view(np.float32) + found).view(np.uint32)
     row = _GROUP + 8 * i
     found = np.stack([product[:, row, 2 * _QUAD], product[:, row, 2 * _QUAD + 1]], axis=2)
