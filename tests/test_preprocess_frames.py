@@ -187,7 +187,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case):
-    with pytest.raises(ValueError, match="preprocess_frames: wanted .*; given "):
+    with pytest.raises(ValueError, match=r"preprocess_frames: wanted .*; given "):
         vk.preprocess_frames(*BAD[case])
 
 
