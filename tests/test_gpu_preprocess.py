@@ -38,7 +38,7 @@ def run(order, *arguments, **options):
 CASES = [("forward", "fp32"), ("random", "fp32"), ("random", "bf16"), ("random", "fp16")]
 
 
-@pytest.mark.parametrize("order,dtype", CASES, ids="-".join)
+@pytest.mark.parametrize("order,dtype", CASES, ids=map("-".join, CASES))
 def test_ragged_sizes_and_two_targets(order, dtype):
     # Three blocks of rows and three of columns, the last ones cut off, for the first tile.
     frames, dtype = noise(1, 150, 90), DTYPES[dtype]
