@@ -63,12 +63,21 @@ def test_strided_frames(layout):
     run("random", LAYOUTS[layout](noise(3, 37, 44)), target(21, 26))
 
 
-def test_frames_far_apart():
-    """The second frame begins past 2^31 bytes."""
-    apart = 2**31 + 4096
-    base = torch.empty(apart + 30 * 40 * 3, dtype=torch.uint8)
-    frames = base.as_strided((2, 30, 40, 3), (apart, 120, 3, 1))
-    frames.copy_(noise(2, 30, 40))
+FAR = {
+    "frames": ((2, 30, 40, 3), (2**31 + 4096, 120, 3, 1)),
+    "rows": ((1, 40, 30, 3), (0, 2**26 + 4096, 3, 1)),
+    "columns": ((1, 30, 40, 3), (0, 3, 2**26 + 4096, 1)),
+    "channels": ((1, 30, 40, 3), (0, 40, 1, 2**30 + 4096)),
+}
+
+
+@pytest.mark.parametrize("far", FAR)
+def test_offsets_past_32_bits(far):
+    shape, strides = FAR[far]
+    reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    # Few of its pages are ever touched.
+    frames = torch.empty(reach + 1, dtype=torch.uint8).as_strided(shape, strides)
+    frames.copy_(noise(*shape[:3]))
     run("forward", frames, target(12, 12))
 
 

@@ -26,41 +26,28 @@ def _rounded(b_sum, BITS: tl.constexpr):
 
 
 @triton.jit
-def _add_rows(
-    b_out,
-    p_row,
-    o_x,
-    m_row,
-    stride_w,
-    x_count,
-    x_padded,
-    p_across,
-    b_across,
-    p_down,
-    y_step,
-    BITS: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
+def _add_rows(b_out, p_row, rows, across, down, BITS: tl.constexpr):
     """Some rows of one channel: resize their columns to levels, and add those to the sums."""
+    o_x, m_row, stride_w = rows
+    p_across, step_across, b_across, x_count, x_padded = across
+    COLUMNS: tl.constexpr = o_x.shape[1]
     o_c = tl.arange(0, COLUMNS)
-    b_s2 = tl.zeros((BLOCK_W, ROWS), tl.int32)
+    b_s2 = tl.zeros((b_across.shape[0], o_x.shape[0]), tl.int32)
     b_s1, b_s0 = b_s2, b_s2
     for i_c in range(0, x_padded, COLUMNS):
         m_x = m_row & (i_c + o_c[None, :] < x_count)
         b_x = tl.load(p_row + stride_w.to(tl.int64) * i_c + o_x, mask=m_x, other=0)
         b_x = (b_x ^ 128).to(tl.int8, bitcast=True).T  # level - 128
-        b_d2, b_d1, b_d0 = _digits(p_across + i_c, BLOCK_W * x_padded)
+        b_d2, b_d1, b_d0 = _digits(p_across + i_c, step_across)
         b_s2 = tl.dot(b_d2, b_x, b_s2, out_dtype=tl.int32)
         b_s1 = tl.dot(b_d1, b_x, b_s1, out_dtype=tl.int32)
         b_s0 = tl.dot(b_d0, b_x, b_s0, out_dtype=tl.int32)
     b_level = _rounded((b_s2 << 16) + (b_s1 << 8) + b_s0 + b_across, BITS)
     b_x = (b_level - 128).to(tl.int8)
-    b_2, b_1, b_0 = _digits(p_down, y_step)
-    b_out += tl.dot(b_x, b_2, out_dtype=tl.int32) << 16
-    b_out += tl.dot(b_x, b_1, out_dtype=tl.int32) << 8
-    return b_out + tl.dot(b_x, b_0, out_dtype=tl.int32)
+    b_d2, b_d1, b_d0 = down
+    b_out += tl.dot(b_x, b_d2, out_dtype=tl.int32) << 16
+    b_out += tl.dot(b_x, b_d1, out_dtype=tl.int32) << 8
+    return b_out + tl.dot(b_x, b_d0, out_dtype=tl.int32)
 
 
 @triton.jit
@@ -88,6 +75,7 @@ def preprocess_fwd_kernel(
     BLOCK_W: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    OFFSETS: tl.constexpr,
 ):
     # All tiles of a frame, for both targets, come before those of the next: it is in L2 by then.
     i_n = tl.program_id(0).to(tl.int64) // n_tiles
@@ -107,7 +95,7 @@ def preprocess_fwd_kernel(
     o_r, o_c = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     p_frame = frames_ptr + i_n * stride_n
     p_frame += y_first.to(tl.int64) * stride_h + x_first.to(tl.int64) * stride_w
-    o_x = o_r[:, None] * stride_h + o_c[None, :] * stride_w
+    o_x = o_r[:, None].to(OFFSETS) * stride_h + o_c[None, :].to(OFFSETS) * stride_w
     p_across = digits_ptr + x_digits + o_w[:, None] * x_padded + o_c[None, :]
     p_down = digits_ptr + y_digits + o_h[None, :] * y_padded + o_r[:, None]
     b_across = tl.load(bias_ptr + x_bias + o_w)[:, None]
@@ -116,60 +104,14 @@ def preprocess_fwd_kernel(
     # Everything is turned, columns first: so the bytes that a product sums over lie side by side.
     b_red = tl.zeros((BLOCK_W, BLOCK_H), tl.int32)
     b_green, b_blue = b_red, b_red
+    across = (p_across, BLOCK_W * x_padded, b_across, x_count, x_padded)
     for i_r in range(0, y_padded, ROWS):
         p_row = p_frame + stride_h.to(tl.int64) * i_r
-        m_row = i_r + o_r[:, None] < y_count
-        b_red = _add_rows(
-            b_red,
-            p_row + 0,
-            o_x,
-            m_row,
-            stride_w,
-            x_count,
-            x_padded,
-            p_across,
-            b_across,
-            p_down + i_r,
-            BLOCK_H * y_padded,
-            BITS,
-            BLOCK_W,
-            ROWS,
-            COLUMNS,
-        )
-        b_green = _add_rows(
-            b_green,
-            p_row + stride_c,
-            o_x,
-            m_row,
-            stride_w,
-            x_count,
-            x_padded,
-            p_across,
-            b_across,
-            p_down + i_r,
-            BLOCK_H * y_padded,
-            BITS,
-            BLOCK_W,
-            ROWS,
-            COLUMNS,
-        )
-        b_blue = _add_rows(
-            b_blue,
-            p_row + 2 * stride_c,
-            o_x,
-            m_row,
-            stride_w,
-            x_count,
-            x_padded,
-            p_across,
-            b_across,
-            p_down + i_r,
-            BLOCK_H * y_padded,
-            BITS,
-            BLOCK_W,
-            ROWS,
-            COLUMNS,
-        )
+        rows = (o_x, i_r + o_r[:, None] < y_count, stride_w)
+        down = _digits(p_down + i_r, BLOCK_H * y_padded)
+        b_red = _add_rows(b_red, p_row, rows, across, down, BITS)
+        b_green = _add_rows(b_green, p_row + stride_c, rows, across, down, BITS)
+        b_blue = _add_rows(b_blue, p_row + stride_c + stride_c, rows, across, down, BITS)
 
     p_base = out_0_ptr
     if target == 1:
@@ -199,6 +141,8 @@ def preprocess_frames(
         frames.new_empty((n, 3, h, w), dtype=dtype)
         for h, w in zip(geometry[4::6], geometry[5::6], strict=True)
     ]
+    _, stride_h, stride_w, _ = frames.stride()
+    reach = layout.ROWS * stride_h + layout.COLUMNS * stride_w
     launch(
         preprocess_fwd_kernel,
         (n * len(plan.tiles),),
@@ -214,6 +158,8 @@ def preprocess_frames(
         BLOCK_W=layout.BLOCK_W,
         ROWS=layout.ROWS,
         COLUMNS=layout.COLUMNS,
+        # Offsets within what is loaded at a time: registers are short.
+        OFFSETS=tl.int32 if reach < 2**31 else tl.int64,
         num_warps=layout.WARPS,
     )
     return outputs
