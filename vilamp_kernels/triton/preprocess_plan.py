@@ -20,7 +20,8 @@ BLOCK_H, BLOCK_W = 64, 16
 """Rows and columns of a tile of an output."""
 ROWS, COLUMNS = 64, 32
 """Rows and columns of a frame that are loaded at a time."""
-WARPS = 8
+# Eight warps of NVIDIA and four of AMD: with two such blocks on a multiprocessor, nothing spills.
+WARPS = 4 if torch.version.hip else 8
 LINE = 16
 """Numbers in the line of a tile; `preprocess_fwd_kernel` names them."""
 
@@ -52,7 +53,7 @@ class _Bands:
 
     def add(self, first: np.ndarray, coefficient: np.ndarray, block: int, step: int) -> _Band:
         """Of the outputs of one tile: `first [o]`, `coefficient [o, taps]`."""
-        start = int(first[0])
+        start = int(first[0]) // 4 * 4  # four pixels are three words
         count = int((first + _used(coefficient)).max()) - start
         padded = -(-count // step) * step
         dense = np.zeros((block, padded + coefficient.shape[1]), np.int32)
