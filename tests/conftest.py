@@ -64,6 +64,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("fp64_backend", names, indirect=True)
     if "backend" in metafunc.fixturenames:
         ops = getattr(metafunc.module, "OPS", ())
+        if not all("cpu" in backends.IMPLS[op] for op in ops):
+            names = ["reference"]
         if ops and triton.status()[0] and all("triton" in backends.IMPLS[op] for op in ops):
             names = [*names, "triton"]
         metafunc.parametrize("backend", names, indirect=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden_e2e import CLIP, RUNS, read_run
 from PIL import Image
+from vilamp import preprocess
 from vilamp.errors import InputError
 from vilamp.preprocess import clip_pixels, siglip_pixels
 
@@ -21,6 +22,12 @@ def test_recorded_pixels(golden_file, name):
 
 def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def resized_by_pil(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Columns first, then rows: as any Pillow before 13 does it in one call."""
+    wide = Image.fromarray(frame).resize((size[0], len(frame)), Image.Resampling.BICUBIC)
+    return np.asarray(wide.resize(size, Image.Resampling.BICUBIC))
 
 
 def expected(levels: np.ndarray, mean, std) -> torch.Tensor:
@@ -41,7 +48,7 @@ def expected(levels: np.ndarray, mean, std) -> torch.Tensor:
 )
 def test_clip_crop(size, resized, corner):
     frame = picture(*size)
-    big = np.asarray(Image.fromarray(frame).resize(resized, Image.Resampling.BICUBIC))
+    big = resized_by_pil(frame, resized)
     left, top = corner
     crop = big[top : top + 32, left : left + 32]
     assert torch.equal(clip_pixels(frame[None], 32, *CLIP)[0], expected(crop, *CLIP))
@@ -50,7 +57,7 @@ def test_clip_crop(size, resized, corner):
 @pytest.mark.parametrize("size", [(31, 31), (100, 71), (33, 640)], ids=str)
 def test_siglip_ignores_aspect(size):
     frame = picture(*size)
-    square = np.asarray(Image.fromarray(frame).resize((28, 28), Image.Resampling.BICUBIC))
+    square = resized_by_pil(frame, (28, 28))
     half = [0.5] * 3
     assert torch.equal(siglip_pixels(frame[None], 28)[0], expected(square, half, half))
 
@@ -65,6 +72,17 @@ def test_forms_of_frames():
     mixed = siglip_pixels([frames[1], picture(9, 17)], 24)
     assert torch.equal(mixed[0], pixels[1])
     assert torch.equal(mixed[1], siglip_pixels(picture(9, 17)[None], 24)[0])
+
+
+def test_the_op_and_pil_agree(monkeypatch):
+    frames = [picture(40, 30, seed) for seed in range(3)] + [picture(31, 50), picture(40, 30, 9)]
+    by_pil = siglip_pixels(frames, 24), clip_pixels(frames, 24, *CLIP)
+    # On a GPU it is the op that runs.
+    monkeypatch.setattr(preprocess, "by_pil", preprocess.by_op)
+    assert torch.equal(siglip_pixels(frames, 24), by_pil[0])
+    assert torch.equal(clip_pixels(frames, 24, *CLIP), by_pil[1])
+    same = torch.from_numpy(np.stack(frames[:3]))
+    assert torch.equal(siglip_pixels(same, 24), by_pil[0][:3])
 
 
 def test_no_frames():

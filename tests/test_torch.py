@@ -55,6 +55,10 @@ def registered(n):
             *(*grads, *pooled, *MAPS[:8], *scalars, 1e-8),
             [True, True, False] * 4 + [True],
         ),
+        "preprocess_frames": (
+            torch.randint(0, 256, (n, 5, 7, 3), dtype=torch.uint8, generator=generator(n)),
+            *([4, 6, 0, 0, 4, 6, 9, 3, 2, 1, 5, 2], [0.5] * 6, [0.25] * 6, torch.bfloat16),
+        ),
         "_product": (random(n, 6), random(6, 2)),
     }
 

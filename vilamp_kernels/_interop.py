@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -123,9 +124,10 @@ def _like(arrays: tuple, out: Any) -> Any:
     out = out.detach()
     if isinstance(arrays[0], np.ndarray):
         if out.dtype == torch.bfloat16:
-            # Only bf16 patches give bf16 tokens, so their type is at hand.
-            dtype = next(a.dtype for a in arrays if a.dtype.name == "bfloat16")
-            return out.view(torch.int16).numpy().view(dtype.newbyteorder("="))
+            # bf16 patches give bf16 tokens, so their type is at hand; bytes may give bf16 pixels.
+            dtype = next((a.dtype for a in arrays if a.dtype.name == "bfloat16"), None)
+            dtype = dtype or importlib.import_module("ml_dtypes").bfloat16
+            return out.view(torch.int16).numpy().view(np.dtype(dtype).newbyteorder("="))
         return out.numpy()
     from_dlpack = _from_dlpack_of(arrays[0])
     return out if from_dlpack is None else from_dlpack(out)

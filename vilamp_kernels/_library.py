@@ -19,6 +19,11 @@ SCHEMAS = (
     # frames [B, N, D], scores [B, Q, N], lengths [B] -> indices [B, Q, k], count [B, Q]
     "select_keyframes(Tensor frames, Tensor scores, SymInt k, float tau, float? min_score,"
     " bool fill, Tensor? lengths, float eps) -> (Tensor, Tensor)",
+    # frames uint8 [n, H, W, 3] -> for each target [n, 3, h, w]; geometry holds six numbers per
+    # target: height and width of the resized frame; top, left, h and w of the part that is kept.
+    # mean and std hold three
+    "preprocess_frames(Tensor frames, SymInt[] geometry, float[] mean, float[] std,"
+    " ScalarType dtype) -> Tensor[]",
     # a [m, k], b [k, n] -> [m, n], in full fp32 whatever the process allows its own products
     "_product(Tensor a, Tensor b) -> Tensor",
     # mask [..., N] -> [..., N]

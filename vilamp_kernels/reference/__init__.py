@@ -6,6 +6,7 @@ and run below autograd: gradients are written out as formulas beside each forwar
 
 from .numerics import product
 from .pooling import differential_pool, differential_pool_backward
+from .preprocess import preprocess_frames
 from .projected import projected_differential_pool, projected_differential_pool_backward
 from .selection import fill_keyframes, reference_frames, select_keyframes
 from .similarity import similarity, similarity_backward
@@ -14,6 +15,7 @@ __all__ = [
     "differential_pool",
     "differential_pool_backward",
     "fill_keyframes",
+    "preprocess_frames",
     "product",
     "projected_differential_pool",
     "projected_differential_pool_backward",
