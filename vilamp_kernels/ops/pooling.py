@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
 from .._interop import accepts_arrays
+from .._lazy import lazy
 from .._library import lib
 from ..reference.pooling import empty_outputs
 from .common import EPS, differentiable, first_order_only, scalar
@@ -15,7 +16,10 @@ from .common import EPS, differentiable, first_order_only, scalar
 OP = "differential_pool"
 
 backends.register(
-    "differential_pool", reference=reference.differential_pool, cpu=cpu.differential_pool
+    "differential_pool",
+    reference=reference.differential_pool,
+    cpu=cpu.differential_pool,
+    cuda=lazy("cuda.pooling", "differential_pool"),
 )
 backends.register(
     "differential_pool_backward",

@@ -16,6 +16,7 @@ from .._checks import (
     require_threshold,
 )
 from .._interop import accepts_arrays
+from .._lazy import lazy
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from .common import EPS, cast
@@ -23,7 +24,10 @@ from .common import EPS, cast
 POLICIES = ("preceding", "nearest", "released")
 
 backends.register(
-    "select_keyframes", reference=reference.select_keyframes, cpu=cpu.select_keyframes
+    "select_keyframes",
+    reference=reference.select_keyframes,
+    cpu=cpu.select_keyframes,
+    cuda=lazy("cuda.selection", "select_keyframes"),
 )
 backends.register("fill_keyframes", reference=reference.fill_keyframes, cpu=cpu.fill_keyframes)
 backends.register(
