@@ -92,7 +92,8 @@ __device__ __forceinline__ uint32 alike(const T* first, const int (&row)[kRows],
     }
 #pragma unroll
     for (int part = 0; part < kLanes<T> / 4; ++part) {
-      const float4 y = *reinterpret_cast<const float4*>(unit + part * (padded / 2) + v * 4);
+      const float4 y =
+          *reinterpret_cast<const float4*>(unit + part * second_part<T>(padded) + v * 4);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const float4 x = widen_part<T>(raw[r], part);

@@ -18,6 +18,7 @@ constexpr int kWarps = kThreads / kWarpSize;
 constexpr int kRows = 4;               // frames of a warp
 constexpr int kTile = kWarps * kRows;  // frames of a block
 constexpr int kPiece = 512;            // elements of each query in shared memory
+constexpr int kUnitRow = kPiece + 16;  // with room between the parts of `spread`
 constexpr int kResultRow = kTile + 2;  // padded: lanes with different questions use different banks
 
 struct SimilarityArgs {
@@ -49,19 +50,20 @@ __device__ __forceinline__ void query_norms(const T* queries, const SimilarityAr
 template <typename T, int Q>
 __device__ __forceinline__ void load_piece(const T* queries, const SimilarityArgs& a, int64 left,
                                            int64 start, const float (&norms)[Q],
-                                           float (&units)[Q][kPiece]) {
-  for (int i = threadIdx.x; i < Q * kPiece; i += kThreads) {
-    const int q = i / kPiece, e = i % kPiece;
-    const bool there = q < left && start + e < a.d;
-    units[q][spread<T>(e, kPiece)] =
-        there ? widen(queries[q * a.queries_q + start + e]) / norms[q] : 0.f;
+                                           float (&units)[Q][kUnitRow]) {
+  const int length = static_cast<int>(min(a.d - start, static_cast<int64>(kPiece)));
+#pragma unroll
+  for (int q = 0; q < Q; ++q) {
+    for (int e = threadIdx.x; e < length; e += kThreads)
+      units[q][spread<T>(e, kPiece)] =
+          q < left ? widen(queries[q * a.queries_q + start + e]) / norms[q] : 0.f;
   }
 }
 
 // Adds the products of one piece to the sums of `rows` frames that begin at `frame`.
 template <typename T, int Q>
 __device__ __forceinline__ void add_piece(const T* frame, const SimilarityArgs& a, int64 rows,
-                                          int64 start, const float (&units)[Q][kPiece],
+                                          int64 start, const float (&units)[Q][kUnitRow],
                                           float (&dots)[kRows * Q], float (&squares)[kRows]) {
   const int lane = threadIdx.x % kWarpSize;
   const int length = static_cast<int>(min(a.d - start, static_cast<int64>(kPiece)));
@@ -84,7 +86,7 @@ __device__ __forceinline__ void add_piece(const T* frame, const SimilarityArgs& 
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
         const float4 unit =
-            *reinterpret_cast<const float4*>(&units[q][part * (kPiece / 2) + v * 4]);
+            *reinterpret_cast<const float4*>(&units[q][part * second_part<T>(kPiece) + v * 4]);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) dots[r * Q + q] = dot(x[r], unit, dots[r * Q + q]);
       }
@@ -107,7 +109,7 @@ __device__ __forceinline__ void add_piece(const T* frame, const SimilarityArgs& 
 template <typename T, int Q>
 __device__ __forceinline__ void similarity(const T* frames, const T* queries, float* out,
                                            const SimilarityArgs& a) {
-  __shared__ __align__(16) float units[Q][kPiece];
+  __shared__ __align__(16) float units[Q][kUnitRow];
   __shared__ float norms[Q];
   // Two, in turn: a tile is written out while the next one is computed.
   __shared__ float results[2][Q][kResultRow];

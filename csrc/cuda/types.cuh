@@ -89,13 +89,19 @@ __device__ __forceinline__ uint4 gather_vector(const T* address, int64 count) {
   return {words[0], words[1], words[2], words[3]};
 }
 
-// Where element `e` of a row of `padded` floats lies in shared memory, such that a warp whose lanes
-// hold neighbouring vectors of T reads four floats of each without bank conflicts.
+// A row of floats in shared memory from which each lane reads those that belong to one vector of T,
+// four at a time. The second four of each vector of a 16-bit type lie in a part of their own, 16
+// banks away from the first, so that neither reads nor writes of a warp meet in one bank.
 template <typename T>
-__device__ __forceinline__ int64 spread(int64 e, int64 padded) {
+__device__ constexpr int64 second_part(int64 elements) {
+  return sizeof(T) == 4 ? 0 : (elements / 2 + 31) / 32 * 32 + 16;
+}
+
+// Where element `e` of a row of `elements` (a multiple of the vector) lies.
+template <typename T>
+__device__ __forceinline__ int64 spread(int64 e, int64 elements) {
   if constexpr (sizeof(T) == 4) return e;
-  const int64 part = e % 8 / 4;
-  return part * (padded / 2) + e / 8 * 4 + e % 4;
+  return e % 8 / 4 * second_part<T>(elements) + e / 8 * 4 + e % 4;
 }
 
 }  // namespace vilamp

@@ -15,6 +15,15 @@ RUN = 8  # neighbouring frames of a warp
 WARPS = THREADS // 32
 
 
+def taken_bytes(d: int, element_size: int) -> int:
+    """Shared memory for one frame in fp32, in the layout of `spread` in `types.cuh`."""
+    lanes = VECTOR // element_size
+    elements = -(-d // lanes) * lanes
+    if element_size == 4:
+        return 4 * elements
+    return 4 * (-(-elements // 2 // 32) * 32 + 16 + elements // 2)
+
+
 def select_keyframes(
     frames: Tensor,
     scores: Tensor,
@@ -36,8 +45,7 @@ def select_keyframes(
     count = frames.new_zeros((b, questions), dtype=torch.int64)
     if count.numel() == 0 or rounds == 0:
         return indices.fill_(-1), count
-    lanes = VECTOR // frames.element_size()
-    shared = -(-d // lanes) * lanes * 4
+    shared = taken_bytes(d, frames.element_size())
     if shared > chip(frames.device).shared_per_block:
         return reference.select_keyframes(frames, scores, k, tau, min_score, fill, lengths, eps)
     frames, scores = unit_stride(frames), unit_stride(scores.to(torch.float32))
