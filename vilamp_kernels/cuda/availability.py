@@ -29,11 +29,9 @@ def serves(device: torch.device) -> bool:
     """Whether tensors on `device` can be handed to the kernels."""
     if has_runner():
         return device.type in ("cpu", "cuda")
-    return (
-        device.type == "cuda"
-        and torch.version.hip is None
-        and _choice(torch.cuda.current_device() if device.index is None else device.index)[1]
-    )
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return _choice(_index(device))[1]
 
 
 def provider(device: torch.device) -> ModuleType:
@@ -44,10 +42,16 @@ def provider(device: torch.device) -> ModuleType:
     """
     if device.type != "cuda":
         raise RuntimeError(f"CUDA kernels: given tensors on {device}")
-    found, _, reason = _choice(torch.cuda.current_device() if device.index is None else device.index)
+    found, _, reason = _choice(
+        torch.cuda.current_device() if device.index is None else device.index
+    )
     if found is None:
         raise RuntimeError(f"CUDA kernels: nothing can start them on {device}: {reason}")
     return found
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 @functools.cache
@@ -58,11 +62,12 @@ def _choice(device: int) -> tuple[ModuleType | None, bool, str]:
     if capability < MINIMUM:
         return None, False, f"{chip} is older than sm_{MINIMUM[0]}{MINIMUM[1]}"
     built_for = module.architectures()
-    if module.has_code_for(capability, built_for):
+    complaint = module.no_devices() or f"no code for {chip}"
+    if module.has_code_for(capability, built_for) and not module.no_devices():
         return module, True, f"module built by nvcc for {', '.join(built_for)}; {chip}"
     if cupy_module.version() is not None:
         return cupy_module, True, f"compiled by NVRTC through CuPy {cupy_module.version()}; {chip}"
-    return None, False, f"{_have()}; no code for {chip}"
+    return None, False, f"{_have()}; {complaint}"
 
 
 def _have() -> str:

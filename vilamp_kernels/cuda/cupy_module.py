@@ -5,7 +5,6 @@ CuPy keeps what it compiled in its own cache on disk.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib.metadata
 import importlib.util

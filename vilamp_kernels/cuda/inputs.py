@@ -12,6 +12,15 @@ VECTOR = 16
 """Bytes of the widest load."""
 
 
+def ceil_div(a: int, b: int) -> int:
+    return (a + b - 1) // b
+
+
+def round_up(a: int, step: int) -> int:
+    """The smallest multiple of `step` from `a` on."""
+    return ceil_div(a, step) * step
+
+
 def unit_stride(tensor: Tensor) -> Tensor:
     """The tensor itself, or a copy when its last stride is not 1."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()

@@ -26,6 +26,12 @@ def architectures() -> list[str]:
     return [] if isinstance(module, ImportError) else module.architectures()
 
 
+def no_devices() -> str:
+    """Why the module sees no device (a driver older than its CUDA runtime, say); "" if it does."""
+    module = load()
+    return str(module) if isinstance(module, ImportError) else module.devices()[1]
+
+
 def has_code_for(capability: tuple[int, int], built_for: list[str]) -> bool:
     """Whether a device of this compute capability can run a build.
 

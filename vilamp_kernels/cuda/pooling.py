@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .. import reference
 from ..reference.pooling import empty_outputs
-from .inputs import DTYPES, VECTOR, aligned, unit_stride
+from .inputs import DTYPES, VECTOR, aligned, ceil_div, round_up, unit_stride
 from .launch import chip, launch, resident_blocks
 
 WARP = 32
 SHARED = 72 << 10
-"""Bytes of shared memory that a block takes if two stages fit: two blocks on an A100's processor."""
+"""Bytes of shared memory that a block takes if two stages fit: two blocks on an A100 processor."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Plan:
 @functools.cache
 def plan(c: int, questions: int, dtype: str, room: int) -> Plan | None:
     """How to pool patches of width `c` with `room` bytes of shared memory; None if no way fits."""
-    vectors = -(-c // (4 if dtype == "fp32" else 8))
+    vectors = ceil_div(c, 4 if dtype == "fp32" else 8)
     for served in (4, 1) if questions > 1 else (1,):
         for variant in VARIANTS:
-            threads = -(-(-(-vectors // variant.vectors)) // WARP) * WARP
+            threads = round_up(ceil_div(vectors, variant.vectors), WARP)
             fits = threads <= variant.threads and dtype in variant.dtypes
             if variant.questions != served or not fits:
                 continue
@@ -76,10 +76,10 @@ def parts_of(blocks: int, m: int, resident: int, step: int) -> tuple[int, int]:
     hands on; blocks run in waves of as many as are resident.
     """
     best = None
-    for parts in range(1, min(32, -(-m // 16)) + 1):
-        rows = -(-(-(-m // parts)) // step) * step
-        parts = -(-m // rows)
-        cost = -(-blocks * parts // resident) * (rows + 6)
+    for parts in range(1, min(32, ceil_div(m, 16)) + 1):
+        rows = round_up(ceil_div(m, parts), step)
+        parts = ceil_div(m, rows)
+        cost = ceil_div(blocks * parts, resident) * (rows + 6)
         if best is None or cost < best[0]:
             best = (cost, parts, rows)
     return best[1:]
@@ -113,7 +113,7 @@ def differential_pool(
         return tokens, weights
     variant = found.variant
     kernel = f"differential_pool_fwd_q{variant.questions}_j{variant.vectors}_{dtype}"
-    blocks = b * n * -(-questions // variant.questions)
+    blocks = b * n * ceil_div(questions, variant.questions)
     resident = resident_blocks(kernel, found.threads, found.shared, device)
     parts, rows = parts_of(blocks, m, resident, variant.patches)
     # Weights need the maximum over all patches, so the second kernel finishes them.

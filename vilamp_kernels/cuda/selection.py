@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference.selection import fill_chosen
-from .inputs import DTYPES, VECTOR, aligned, unit_stride
+from .inputs import DTYPES, VECTOR, aligned, ceil_div, round_up, unit_stride
 from .launch import chip, launch, resident_blocks
 
 THREADS = 256
@@ -17,11 +17,10 @@ WARPS = THREADS // 32
 
 def taken_bytes(d: int, element_size: int) -> int:
     """Shared memory for one frame in fp32, in the layout of `spread` in `types.cuh`."""
-    lanes = VECTOR // element_size
-    elements = -(-d // lanes) * lanes
+    elements = round_up(d, VECTOR // element_size)
     if element_size == 4:
         return 4 * elements
-    return 4 * (-(-elements // 2 // 32) * 32 + 16 + elements // 2)
+    return 4 * (round_up(elements // 2, 32) + 16 + elements // 2)
 
 
 def select_keyframes(
@@ -56,7 +55,7 @@ def select_keyframes(
     resident = resident_blocks(kernel, THREADS, shared, frames.device)
     # Blocks of one group wait for each other, so no more of them than have frames to read; what is
     # left of the device works on other questions and videos.
-    blocks = min(resident, -(-n // (RUN * WARPS)))
+    blocks = min(resident, ceil_div(n, RUN * WARPS))
     groups = min(pairs, resident // blocks)
     launch(
         kernel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .inputs import DTYPES, aligned, unit_stride
+from .inputs import DTYPES, aligned, ceil_div, unit_stride
 from .launch import launch, resident_blocks
 
 THREADS = 128
@@ -24,9 +24,9 @@ def similarity(frames: Tensor, queries: Tensor, eps: float) -> Tensor:
     served = next((q for q in QUESTIONS if q >= questions), QUESTIONS[-1])
     kernel = f"similarity_fwd_q{served}_{DTYPES[frames.dtype]}"
     # A block reads the queries once and walks over many frames: just enough blocks for the device.
-    groups = b * -(-questions // served)
-    blocks = -(-resident_blocks(kernel, THREADS, 0, frames.device) // groups)
-    blocks = min(blocks, -(-n // TILE))
+    groups = b * ceil_div(questions, served)
+    blocks = ceil_div(resident_blocks(kernel, THREADS, 0, frames.device), groups)
+    blocks = min(blocks, ceil_div(n, TILE))
     launch(
         kernel,
         groups * blocks,
