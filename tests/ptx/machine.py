@@ -16,6 +16,8 @@ from .stats import WARP, Requests, Stats, by_name
 from .types import F, U, width
 
 ORDERS = ("forward", "reverse", "random", "lockstep")
+SHARED_LIMIT = 163 << 10
+"""Shared memory of a block on sm_80; sm_86 and sm_89 have 99 KiB."""
 LANES = 1024
 """How many threads run side by side if there are enough: more blocks at a time are faster."""
 
@@ -91,6 +93,7 @@ class Module:
             raise ValueError(f"order: wanted one of {', '.join(ORDERS)}; given {order!r}")
         state = State(self.functions[name], tuple(grid), tuple(block), shared, order, seed)
         state.max_steps = max_steps
+        _check_sizes(state)
         self._bind(state, args)
         for address, data in self._source.variables.items():
             state.memory.map_variable(address, data)
@@ -115,6 +118,17 @@ class Module:
             else:
                 w = width(t)
                 state.params[name] = U[w](int(value) & ((1 << w) - 1)).tobytes()
+
+
+def _check_sizes(state: State) -> None:
+    x, y, z = state.block
+    shared = state.function.shared_size + state.dynamic_shared
+    if x * y * z > 1024 or z > 64:
+        raise PtxError(f"{state.function.name}: {state.block} threads in a block")
+    if state.grid[0] >= 1 << 31 or max(state.grid[1:]) >= 1 << 16:
+        raise PtxError(f"{state.function.name}: a grid of {state.grid}")
+    if shared > SHARED_LIMIT:
+        raise PtxError(f"{state.function.name}: {shared} bytes of shared memory in a block")
 
 
 def _run_blocks(state: State, abreast: int | None) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from .errors import PtxError
 
 BASE, GAP = 1 << 20, 4096
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+"""Python names it from 3.13 on."""
 ELEMENTS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "V16", 32: "V32"}
 _ONES = {n: np.frombuffer(b"\x01" * n, kind)[0] for n, kind in ELEMENTS.items()}
 
@@ -53,7 +55,7 @@ class Touched:
     def __init__(self, size: int) -> None:
         self._sparse = size > 1 << 26
         if self._sparse:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
             self._memory = mmap.mmap(-1, size, flags=flags)
             self._bytes = np.frombuffer(self._memory, np.uint8)
             self._chunks = np.zeros(-(-size // self.CHUNK), bool)

@@ -84,7 +84,7 @@ def described(value: Any) -> Any:
         return value
     if hasattr(value, "fn"):
         return {"function": named(value)}
-    return {"dtype": value.name if hasattr(value, "name") else str(value)}
+    return {"dtype": str(value)}
 
 
 def named(kernel: Any) -> dict[str, str]:
