@@ -41,9 +41,13 @@ __device__ __forceinline__ int64 reference_of(int64 assigned, int64 bank) {
   return min(max(assigned, int64{0}), bank - 1);
 }
 
+// `place` is room for what cannot be read at once.
 template <typename T>
-__device__ __forceinline__ uint4 read_vector(const T* address, int64 count, bool aligned) {
-  return aligned && count >= kLanes<T> ? load_vector(address) : gather_vector(address, count);
+__device__ __forceinline__ uint4 read_vector(const T* address, int64 count, bool aligned,
+                                             uint4* place) {
+  if (aligned && count >= kLanes<T>) return load_vector(address);
+  gather_vector(reinterpret_cast<T*>(place), address, count);
+  return *place;
 }
 
 // Brings `count` elements to shared memory: at once, or until the group is waited for.
@@ -53,24 +57,38 @@ __device__ __forceinline__ void fetch_vector(uint4* place, const T* address, int
   if (aligned) {
     copy_async(place, address, static_cast<int>(count) * static_cast<int>(sizeof(T)));
   } else {
-    *place = gather_vector(address, count);
+    gather_vector(reinterpret_cast<T*>(place), address, count);
   }
 }
 
-// Writes the fp32 elements of one vector of T that lie before `end`.
-template <int kCount>
-__device__ __forceinline__ void store_floats(float* row, int64 first, int64 end,
-                                             const float (&values)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; i += 4) {
-    if (end % 4 == 0 && first + i < end) {
-      *reinterpret_cast<float4*>(row + first + i) = {values[i], values[i + 1], values[i + 2],
-                                                     values[i + 3]};
-      continue;
-    }
-#pragma unroll
-    for (int j = i; j < i + 4; ++j)
-      if (first + j < end) row[first + j] = values[j];
+__device__ __forceinline__ void store_four(float* row, int64 first, int64 end, const float4& x) {
+  if (end % 4 == 0 && first < end) {
+    *reinterpret_cast<float4*>(row + first) = x;
+    return;
+  }
+  if (first < end) row[first] = x.x;
+  if (first + 1 < end) row[first + 1] = x.y;
+  if (first + 2 < end) row[first + 2] = x.z;
+  if (first + 3 < end) row[first + 3] = x.w;
+}
+
+// Writes the elements of vector `v` of a row that lie before `end`. With eight of them, lanes swap
+// halves with their neighbours, so that the lanes of a warp write side by side.
+template <int V>
+__device__ __forceinline__ void store_vector(float* row, int64 v, int64 end, const float (&x)[V]) {
+  const float4 low = {x[0], x[1], x[2], x[3]};
+  if constexpr (V == 4) {
+    store_four(row, v * V, end, low);
+  } else {
+    const float4 high = {x[4], x[5], x[6], x[7]};
+    const bool odd = v % 2;
+    const float4 sent = odd ? low : high;
+    const float4 got = {
+        __shfl_xor_sync(kAllLanes, sent.x, 1), __shfl_xor_sync(kAllLanes, sent.y, 1),
+        __shfl_xor_sync(kAllLanes, sent.z, 1), __shfl_xor_sync(kAllLanes, sent.w, 1)};
+    const int64 first = v / 2 * 16 + (odd ? 4 : 0);
+    store_four(row, first, end, odd ? got : low);
+    store_four(row, first + 8, end, odd ? high : got);
   }
 }
 
@@ -174,7 +192,8 @@ __device__ __forceinline__ void pool(const T* patches, const T* queries, const T
       const int v = j * threads + threadIdx.x;
       query[q][j] = {0, 0, 0, 0};
       if (v < vectors && q < left)
-        query[q][j] = read_vector(queries + q * a.queries_q + v * V, a.c - v * V, a.aligned);
+        query[q][j] = read_vector(queries + q * a.queries_q + v * V, a.c - v * V, a.aligned,
+                                  shared + (stages - 1) * stage_vectors + v);  // a free stage
 #pragma unroll
       for (int p = 0; p < V / 4; ++p) {
         const float4 y = widen_part<T>(query[q][j], p);
@@ -331,11 +350,10 @@ __device__ __forceinline__ void pool(const T* patches, const T* queries, const T
 #pragma unroll
     for (int j = 0; j < J; ++j) {
       const int v = j * threads + threadIdx.x;
-      if (v >= vectors) continue;
       float values[V];
 #pragma unroll
       for (int i = 0; i < V; ++i) values[i] = token[q][j * V + i] * scale;
-      store_floats(to, v * V, a.c, values);
+      store_vector<V>(to, v, a.c, values);
     }
   }
 }

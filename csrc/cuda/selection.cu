@@ -60,7 +60,9 @@ template <typename T>
 __device__ __forceinline__ void load_taken(const T* frame, const SelectionArgs& a, float* unit,
                                            int64 padded, float (&sums)[kWarps]) {
   float squares = 0.f;
-  for (int64 e = threadIdx.x; e < padded; e += kThreads) {
+  for (int64 begin = 0; begin < padded; begin += kThreads) {
+    const int64 e = begin + threadIdx.x;
+    if (e >= padded) continue;
     const float x = e < a.d ? widen(frame[e]) : 0.f;
     unit[spread<T>(e, padded)] = x;
     squares = fmaf(x, x, squares);
@@ -83,7 +85,10 @@ __device__ __forceinline__ uint32 alike(const T* first, const int (&row)[kRows],
   const int lane = threadIdx.x % kWarpSize;
   float sums[2 * kRows] = {};  // product and square of each row
   const int64 vectors = a.aligned ? a.d / kLanes<T> : 0;
-  for (int64 v = lane; v < vectors; v += kWarpSize) {
+#pragma unroll 2
+  for (int64 begin = 0; begin < vectors; begin += kWarpSize) {
+    const int64 v = begin + lane;
+    if (v >= vectors) continue;
     uint4 raw[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -104,7 +109,9 @@ __device__ __forceinline__ uint32 alike(const T* first, const int (&row)[kRows],
   }
   // The ragged end, or all of it where frames are not aligned.
 #pragma unroll 1
-  for (int64 e = vectors * kLanes<T> + lane; e < a.d; e += kWarpSize) {
+  for (int64 begin = vectors * kLanes<T>; begin < a.d; begin += kWarpSize) {
+    const int64 e = begin + lane;
+    if (e >= a.d) continue;
     const float y = unit[spread<T>(e, padded)];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

@@ -37,8 +37,9 @@ __device__ __forceinline__ void query_norms(const T* queries, const SimilarityAr
     float squares = 0.f;
     if (q < left) {
 #pragma unroll 4
-      for (int64 e = lane; e < a.d; e += kWarpSize) {
-        const float x = widen(queries[q * a.queries_q + e]);
+      for (int64 first = 0; first < a.d; first += kWarpSize) {
+        const int64 e = first + lane;
+        const float x = e < a.d ? widen(queries[q * a.queries_q + e]) : 0.f;
         squares = fmaf(x, x, squares);
       }
     }
@@ -52,7 +53,7 @@ __device__ __forceinline__ void load_piece(const T* queries, const SimilarityArg
                                            int64 start, const float (&norms)[Q],
                                            float (&units)[Q][kUnitRow]) {
   const int length = static_cast<int>(min(a.d - start, static_cast<int64>(kPiece)));
-#pragma unroll
+#pragma unroll 1
   for (int q = 0; q < Q; ++q) {
     for (int e = threadIdx.x; e < length; e += kThreads)
       units[q][spread<T>(e, kPiece)] =
@@ -68,7 +69,10 @@ __device__ __forceinline__ void add_piece(const T* frame, const SimilarityArgs& 
   const int lane = threadIdx.x % kWarpSize;
   const int length = static_cast<int>(min(a.d - start, static_cast<int64>(kPiece)));
   const int vectors = a.aligned ? length / kLanes<T> : 0;
-  for (int v = lane; v < vectors; v += kWarpSize) {
+#pragma unroll(Q == 1 ? 2 : 1)
+  for (int first = 0; first < vectors; first += kWarpSize) {
+    const int v = first + lane;
+    if (v >= vectors) continue;
     uint4 raw[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -94,7 +98,9 @@ __device__ __forceinline__ void add_piece(const T* frame, const SimilarityArgs& 
   }
   // The ragged end, or all of it where frames are not aligned.
 #pragma unroll 1
-  for (int e = vectors * kLanes<T> + lane; e < length; e += kWarpSize) {
+  for (int first = vectors * kLanes<T>; first < length; first += kWarpSize) {
+    const int e = first + lane;
+    if (e >= length) continue;
     const int64 place = spread<T>(e, kPiece);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

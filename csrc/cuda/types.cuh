@@ -73,20 +73,12 @@ __device__ __forceinline__ uint4 load_vector(const T* address) {
   return __ldg(reinterpret_cast<const uint4*>(address));
 }
 
-// `count` elements (of at most a vector) from any address, and zeros.
+// Copies `count` elements (at most a vector) from any address, one by one, and zeros after them.
+// Not unrolled: it is for what is not aligned, and would be most of the code of a kernel.
 template <typename T>
-__device__ __forceinline__ uint4 gather_vector(const T* address, int64 count) {
-  uint32 words[4] = {0, 0, 0, 0};
-#pragma unroll
-  for (int i = 0; i < kLanes<T>; ++i) {
-    if (i >= count) break;
-    if constexpr (sizeof(T) == 4) {
-      words[i] = __float_as_uint(address[i]);
-    } else {
-      words[i / 2] |= static_cast<uint32>(address[i].bits) << (i % 2 * 16);
-    }
-  }
-  return {words[0], words[1], words[2], words[3]};
+__device__ __forceinline__ void gather_vector(T* place, const T* address, int64 count) {
+#pragma unroll 1
+  for (int i = 0; i < kLanes<T>; ++i) place[i] = i < count ? address[i] : T{};
 }
 
 // A row of floats in shared memory from which each lane reads those that belong to one vector of T,
