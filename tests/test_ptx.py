@@ -11,6 +11,7 @@ from ptx import PtxError, cuda_ptx, known_triton
 from ptx.cuda_runner import CudaRunner
 from ptx.machine import ORDERS
 from ptx.memory import NO_RESERVE
+from ptx.registers import assemblers, usage
 from ptx.triton_runner import TritonRunner
 
 from vilamp_kernels.cuda.launch import Launch
@@ -113,11 +114,23 @@ class TestTriton:
         a, b, out = random(40, 72, dtype=dtype), random(72, 40, dtype=dtype), unwritten(40, 40)
         args = (a, b, out, 40, 40, 72)
         options = {"BLOCK_R": 64, "BLOCK_C": 32, "BLOCK_D": 32, "num_warps": 4, "num_stages": 3}
-        options |= {"PRECISION": precision, "OUT": tl.float32}
+        options |= {"PRECISION": precision, "ACC": tl.float32}
         stats = self.run(order, known_triton.matmul, (1, 2), *args, **options)
         torch.testing.assert_close(out, (a.double() @ b.double()).float(), rtol=1e-5, atol=2e-5)
         products = {None: 1, "ieee": 0, "tf32x3": 3}[precision]
         assert stats.matrix_flops == products * 2 * 64 * 64 * 96
+
+    def test_matmul_of_bytes(self, order):
+        import triton.language as tl
+
+        a, b = ((random(*shape) * 50).clip(-128, 127).char() for shape in ((40, 72), (72, 40)))
+        out = unwritten(40, 40, dtype=torch.int32)
+        options = {"BLOCK_R": 64, "BLOCK_C": 32, "BLOCK_D": 32, "num_warps": 4}
+        options |= {"PRECISION": None, "ACC": tl.int32}
+        args = (a, b, out, 40, 40, 72)
+        stats = self.run(order, known_triton.matmul, (1, 2), *args, **options)
+        assert torch.equal(out, a.int() @ b.int())
+        assert stats.matrix_flops == 2 * 64 * 64 * 96
 
     def test_far_offset(self):
         """A row that begins 5 GB into its tensor."""
@@ -198,11 +211,11 @@ class TestCuda:
             self.double_buffer("forward", "double_buffer_right", shared=200 << 10)
 
     def grid_reverse(self, order, kernel):
-        x, middle, out = random(1000), unwritten(1000), unwritten(1000)
+        x, middle, out = random(5000), unwritten(5000), unwritten(5000)
         arrived = torch.zeros(1, dtype=torch.int32)
-        args = (x, middle, out, arrived, 1000)
+        args = (x, middle, out, arrived, 5000)
         # More blocks than run side by side.
-        self.run(order, kernel, (32,), (64,), *args, cooperative=True)
+        self.run(order, kernel, (79,), (64,), *args, cooperative=True)
         return torch.equal(out, 2 * x.flip(0))
 
     def test_grid_barrier(self, order):
@@ -227,6 +240,13 @@ class TestCuda:
         self.run(order, "compact", (1,), (128,), x, out, found, 500)
         want = torch.nonzero(x > 0)[:, 0]
         assert found == len(want) and torch.equal(out[: len(want)], want)
+
+    @pytest.mark.skipif(not assemblers(), reason="needs ptxas")
+    def test_registers(self):
+        runner = CudaRunner()
+        runner(Launch("deadlock", (1, 1, 1), (32, 1, 1), ()))
+        found = usage(runner.ptx["deadlock"], 90)["warp_sums"]
+        assert 16 < found.registers < 64 and found.spilled == 0
 
     def test_deadlock(self):
         with pytest.raises(PtxError, match="deadlock"):

@@ -51,6 +51,7 @@ CASES = {
     "bfi.b32 %r9, %r1, -1, 4, 8;": lambda i: ~0xFF0 | i << 4,
     "brev.b32 %r9, %r1;": lambda i: int(f"{i:032b}"[::-1], 2),
     "clz.b32 %r9, %r1;": lambda i: 32 - i.bit_length(),
+    "bfind.shiftamt.u32 %r9, %r1;": lambda i: 32 - i.bit_length() if i else -1,
     "popc.b32 %r9, %r1;": lambda i: i.bit_count(),
     "mul.hi.u32 %r9, %r1, -1;": lambda i: i * 0xFFFFFFFF >> 32,
     "mul.hi.s32 %r9, %r1, -1;": lambda i: -i >> 32,
@@ -107,3 +108,47 @@ CASES = {
 def test_instruction(body):
     want = [int(CASES[body](i)) & 0xFFFFFFFF for i in range(32)]
     assert run(body).tolist() == want
+
+
+@pytest.mark.parametrize("kind", ["s8", "u8"])
+@pytest.mark.parametrize("register", range(4))
+def test_product_of_bytes(kind, register):
+    """Against the layout of fragments as the manual words it, element by element."""
+    body = f"""
+        mul.lo.s32 %r10, %r1, 0x13579BDF;  mul.lo.s32 %r11, %r1, 0x2468ACE1;
+        mul.lo.s32 %r12, %r1, 0x3579BDF1;  mul.lo.s32 %r13, %r1, 0x468ACE13;
+        mul.lo.s32 %r14, %r1, 0x579BDF13;  mul.lo.s32 %r15, %r1, 0x68ACE135;
+        mma.sync.aligned.m16n8k32.row.col.satfinite.s32.{kind}.{kind}.s32
+            {{%r20, %r21, %r22, %r23}}, {{%r10, %r11, %r12, %r13}}, {{%r14, %r15}},
+            {{%r1, %r1, %r1, %r1}};
+        mov.b32 %r9, %r{20 + register};
+    """
+    factors = [0x13579BDF, 0x2468ACE1, 0x3579BDF1, 0x468ACE13, 0x579BDF13, 0x68ACE135]
+    words = (np.arange(32)[:, None] * np.array(factors)).astype(np.uint32)
+    elements = words.view(np.int8 if kind == "s8" else np.uint8).reshape(32, 24).astype(int)
+    a, b = np.zeros((16, 32), int), np.zeros((32, 8), int)
+    for lane in range(32):
+        group, thread = lane // 4, lane % 4
+        for i in range(16):
+            row = group if i < 4 or 8 <= i < 12 else group + 8
+            a[row, thread * 4 + i % 4 + (0 if i < 8 else 16)] = elements[lane, i]
+        for i in range(8):
+            b[thread * 4 + i % 4 + (0 if i < 4 else 16), group] = elements[lane, 16 + i]
+    product = a @ b
+    wanted = [
+        product[lane // 4 + 8 * (register // 2), lane % 4 * 2 + register % 2] + lane
+        for lane in range(32)
+    ]
+    assert run(body).view(np.int32).tolist() == wanted
+
+
+@pytest.mark.parametrize("cut_off", ["", ".satfinite"])
+def test_sum_of_bytes_past_32_bits(cut_off):
+    body = f"""
+        mov.b32 %r10, 0x7F7F7F7F; mov.b32 %r11, 0x7FFFFFF0;
+        mma.sync.aligned.m16n8k32.row.col{cut_off}.s32.s8.s8.s32
+            {{%r9, %r21, %r22, %r23}}, {{%r10, %r10, %r10, %r10}}, {{%r10, %r10}},
+            {{%r11, %r11, %r11, %r11}};
+    """
+    total = 0x7FFFFFF0 + 32 * 127 * 127
+    assert (run(body) == (0x7FFFFFFF if cut_off else total)).all()

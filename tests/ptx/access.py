@@ -71,6 +71,7 @@ def load(m: Cohort, space: str, address: np.ndarray, n: int, L: Lanes, what: str
         index = shared_index(m, address, n, L, what)
         count(m, space, address, n, L)
         return m.shared[n][index]
+    m.stats.local_accesses += Rows(L).count
     return m.local[n][_local_index(m, address, n, L, what)]
 
 
@@ -86,4 +87,5 @@ def store(
         m.shared[n][shared_index(m, address, n, L, what)] = values
         count(m, space, address, n, L)
     else:
+        m.stats.local_accesses += Rows(L).count
         m.local[n][_local_index(m, address, n, L, what)] = values

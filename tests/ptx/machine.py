@@ -18,7 +18,7 @@ from .types import F, U, width
 ORDERS = ("forward", "reverse", "random", "lockstep")
 SHARED_LIMIT = 163 << 10
 """Shared memory of a block on sm_80; sm_86 and sm_89 have 99 KiB."""
-LANES = 1024
+LANES = 2048
 """How many threads run side by side if there are enough: more blocks at a time are faster."""
 
 
@@ -73,7 +73,7 @@ class Module:
         shared: int = 0,
         order: str = "forward",
         seed: int = 0,
-        max_steps: int = 20_000_000,
+        max_steps: int = 5_000_000,
         abreast: int | None = None,
     ) -> Stats:
         """Run a kernel to its end; tensors and arrays are changed in place.
@@ -85,6 +85,7 @@ class Module:
             shared: dynamic shared memory in bytes.
             order: how warps take turns between barriers: forward, reverse, random or lockstep.
             seed: of the random order.
+            max_steps: after as many an endless loop is assumed.
             abreast: how many blocks run side by side; None chooses.
         Raises:
             PtxError: an access outside of every buffer, a deadlock, an unknown instruction, ...

@@ -231,7 +231,8 @@ class _Body:
             guard = self._operand(name[1:])
         op, _, operands = rest.strip().partition(" ")
         parts = tuple(self._operand(p) for p in split(operands))
-        return Instruction(guard, tuple(op.split(".")), parts, text)
+        written = text.replace("<", "{").replace(">", "}")
+        return Instruction(guard, tuple(op.split(".")), parts, written)
 
     def _operand(self, text: str) -> Any:
         text = text.strip()

@@ -7,15 +7,17 @@ import numpy as np
 from .operands import Lanes
 from .stats import WARP
 
+_ALL = np.ones((1, WARP), bool)
+
 
 class Rows:
-    """The warps that the lanes `L` belong to; `active` `[warps, 32]`, `full` if all lanes run."""
+    """The warps that the lanes `L` belong to; `active` `[warps, 32]` (`[1, 32]` if `full`)."""
 
     def __init__(self, L: Lanes) -> None:
         self.full = isinstance(L, slice) and L.start % WARP == 0 and L.stop % WARP == 0
         if self.full:
             self.count = (L.stop - L.start) // WARP
-            self.active = np.broadcast_to(True, (self.count, WARP))
+            self.active = _ALL
             return
         lanes = np.arange(L.start, L.stop) if isinstance(L, slice) else L
         warps, self._row = np.unique(lanes >> 5, return_inverse=True)

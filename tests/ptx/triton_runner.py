@@ -45,6 +45,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env=env,
+            cwd=ROOT / "tests",
         )
         atexit.register(process.kill)
         return process
@@ -103,12 +104,14 @@ class TritonRunner:
         order: how the warps of a block take turns: forward, reverse, random or lockstep.
         seed: of the random order.
         target: compute capability to compile for; the interpreter knows instructions up to sm_80.
-    `launches` lists what ran: name of the kernel and what it asked of the machine (`Stats`).
+    `launches` lists what ran: name of the kernel and what it asked of the machine (`Stats`);
+    `ptx` has the text of each kernel, by name, as it was compiled last.
     """
 
     def __init__(self, order: str = "forward", seed: int = 0, target: int = 80) -> None:
         self.order, self.seed, self.target = order, seed, target
         self.launches: list[tuple[str, Stats]] = []
+        self.ptx: dict[str, str] = {}
 
     def __call__(self, kernel: Any, grid: tuple[int, ...], args: tuple, options: dict) -> None:
         request = {
@@ -132,3 +135,4 @@ class TritonRunner:
             answer["passed"][i]: counts for i, counts in stats.per_argument.items()
         }
         self.launches.append((answer["entry"], stats))
+        self.ptx[answer["entry"]] = answer["ptx"]

@@ -39,18 +39,17 @@ def _copy(f: Function, step: Instruction):
     def run(m, L):
         where = shared_index(m, to(m, L), n, L, text)
         address = source(m, L)
-        lanes = m.lanes[L]
-        if read_size is None:
+        sizes = n if read_size is None else spread(m, L, read_size(m, L))
+        if np.all(sizes == n):
             data = m.memory.load(address, n, text)
-            count(m, "global", address, n, lanes if not isinstance(L, slice) else L)
+            count(m, "global", address, n, L)
         else:
+            lanes = m.lanes[L]
             data = np.zeros(len(lanes), ELEMENTS[n])
-            sizes = spread(m, L, read_size(m, L))
             for size in np.unique(sizes[sizes > 0]).tolist():
                 who = np.flatnonzero(sizes == size)
-                some = L if len(who) == len(lanes) else lanes[who]
-                count(m, "global", address[who], n, some)
-                data[who] = _partial(m, address[who], min(size, n), n, text)
+                count(m, "global", address[who], n, lanes[who])
+                data[who] = _partial(m, address[who], size, n, text)
         m.copies.start(L, where, data)
 
     return run

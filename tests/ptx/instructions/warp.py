@@ -35,7 +35,8 @@ def activemask(f: Function, step: Instruction):
 
     def run(m, L):
         rows = Rows(L)
-        write(m, L, _everywhere(rows, _mask(rows.active)))
+        masks = np.broadcast_to(_mask(rows.active), rows.count)
+        write(m, L, _everywhere(rows, masks))
 
     return run
 
@@ -103,7 +104,7 @@ def elect(f: Function, step: Instruction):
 
     def run(m, L):
         rows = Rows(L)
-        first = rows.active.argmax(axis=1)
+        first = np.broadcast_to(rows.active.argmax(axis=1), rows.count)
         lane(m, L, _everywhere(rows, first))
         chosen(m, L, rows.scatter(first[:, None] == _LANE))
 
