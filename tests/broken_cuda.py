@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
-from ptx import Module
+from ptx import Module, Stats
 from ptx.cuda_ptx import CACHE, compile_source
-from ptx.cuda_runner import CudaRunner
 
+import vilamp_kernels as vk
 from vilamp_kernels.cuda import cupy_module
+from vilamp_kernels.cuda import launch as cuda_launch
 from vilamp_kernels.cuda.launch import Launch
 
 
@@ -111,8 +114,8 @@ MISTAKES = (
     Mistake(
         "a wait that leaves one more running",
         "pooling.cu",
-        "wait_for_groups(stages - 1);",
-        "wait_for_groups(stages);",
+        "wait_for_groups<3>();",
+        "wait_for_groups<4>();",
     ),
     Mistake(
         "copies that form no group",
@@ -175,20 +178,43 @@ def text_with(mistake: Mistake) -> str:
     return f"{ENTRY.sub('', text)}\n{KEPT[mistake.file]}\n"
 
 
-class BrokenRunner(CudaRunner):
+class BrokenRunner:
     """Runs launches on the kernel with a mistake."""
 
     def __init__(self, mistake: Mistake, order: str, seed: int) -> None:
-        super().__init__(order, seed)
-        source = CACHE / f"broken-{mistake.file}"
-        CACHE.mkdir(parents=True, exist_ok=True)
-        source.write_text(text_with(mistake))
-        self._module = Module(compile_source(source))
-        self._mistake = mistake
-
-    def module(self, kernel: str) -> Module:
-        return self._module
+        self.launches: list[tuple[str, Stats]] = []
+        self._mistake, self._order = mistake, (order, seed)
+        self._module = _module(mistake)
 
     def __call__(self, launch: Launch) -> None:
-        shared = launch.shared - self._mistake.shared
-        super().__call__(dataclasses.replace(launch, shared=shared))
+        order, seed = self._order
+        stats = self._module.launch(
+            launch.kernel,
+            launch.grid,
+            launch.block,
+            launch.args,
+            launch.shared - self._mistake.shared,
+            order,
+            seed,
+        )
+        self.launches.append((launch.kernel, stats))
+
+
+@cache
+def _module(mistake: Mistake) -> Module:
+    source = CACHE / f"broken-{mistake.file}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    source.write_text(text_with(mistake))
+    return Module(compile_source(source))
+
+
+def broken_cuda(mistake: Mistake):
+    """A stand-in for `ptx_cuda` that runs the kernel with a mistake."""
+
+    @contextmanager
+    def run(order: str = "forward", seed: int = 0) -> Iterator[BrokenRunner]:
+        runner = BrokenRunner(mistake, order, seed)
+        with cuda_launch.use_runner(runner), vk.use_backend("cuda"):
+            yield runner
+
+    return run

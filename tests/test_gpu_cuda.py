@@ -6,10 +6,12 @@ ends raggedly.
 """
 
 import itertools
+import shutil
 
 import pytest
 import torch
-from ptx import ptx_cuda
+from broken_cuda import MISTAKES, Mistake, broken_cuda
+from ptx import PtxError, ptx_cuda
 from test_ptx import sparse
 
 from vilamp_kernels import reference
@@ -22,16 +24,19 @@ ORDERS = (("forward", 0), ("random", 1))
 ALL_ORDERS = (*ORDERS, ("reverse", 0), ("lockstep", 0), ("random", 2), ("random", 3))
 
 
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="compiles with nvcc")
+
+
 @pytest.fixture(params=DTYPES)
 def dtype(request):
     return DTYPES[request.param]
 
 
-def in_orders(op, *args, orders=ORDERS):
+def in_orders(op, *args, orders=ORDERS, context=ptx_cuda):
     """The outputs of an op and its launches, the same in all orders of the warps."""
     first = None
     for order, seed in orders:
-        with ptx_cuda(order, seed) as runner:
+        with context(order, seed) as runner:
             outputs = op(*args)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         if first is None:
@@ -69,11 +74,11 @@ SIMILARITY_SLOW = {
 }
 
 
-def check_similarity(dtype, b, n, q, d, stride, orders=ORDERS):
+def check_similarity(dtype, b, n, q, d, stride, **how):
     frames = with_row_stride(randn(b, n, d).to(dtype), stride)
     queries = randn(b, q, d, seed=1).to(dtype)
     frames[0, n // 2] = 0  # a zero vector scores 0
-    (out,), launches = in_orders(OPS.similarity, frames, queries, EPS, orders=orders)
+    (out,), launches = in_orders(OPS.similarity, frames, queries, EPS, **how)
     low = reference.similarity(frames, queries, EPS)
     assert_within_budget(out, low, reference.similarity(frames.double(), queries.double(), EPS))
     assert (out[0, :, n // 2] == 0).all()
@@ -116,8 +121,8 @@ SELECTION = {
     # name: B, N, Q, D, stride of a row, k, tau
     "one": (1, 1, 1, 8, 8, 3, 0.85),
     "walk": (1, 530, 1, 72, 72, 5, 0.85),  # five runs of frames in a warp
-    "unaligned": (2, 70, 2, 103, 103, 9, 0.8),
-    "strided": (1, 131, 3, 803, 808, 6, 0.85),
+    "unaligned": (2, 37, 2, 103, 103, 5, 0.8),
+    "strided": (1, 70, 2, 515, 520, 4, 0.85),
     "more than there are": (1, 21, 1, 40, 40, 30, 2.0),
 }
 SELECTION_SLOW = {
@@ -128,14 +133,15 @@ SELECTION_SLOW = {
 }
 
 
-def check_selection(dtype, b, n, q, d, stride, k, tau, orders=ORDERS, fill=False, **options):
+def check_selection(
+    dtype, b, n, q, d, stride, k, tau, fill=False, min_score=None, lengths=None, **how
+):
     frames = torch.stack([video_frames(n, d, seed=video) for video in range(b)]).to(dtype)
     frames, scores = with_row_stride(frames, stride), randn(b, q, n, seed=1)
-    options = {"min_score": None, "lengths": None} | options
-    args = (k, tau, options["min_score"], fill, options["lengths"], EPS)
-    (indices, count), launches = in_orders(
-        OPS.select_keyframes, frames, scores, *args, orders=orders
-    )
+    for video, length in enumerate([] if lengths is None else lengths.tolist()):
+        frames[video, length:], scores[video, :, length:] = float("nan"), float("inf")
+    args = (k, tau, min_score, fill, lengths, EPS)
+    (indices, count), launches = in_orders(OPS.select_keyframes, frames, scores, *args, **how)
     wanted = reference.select_keyframes(frames.double(), scores.double(), *args)
     assert torch.equal(indices, wanted[0]) and torch.equal(count, wanted[1])
     return frames, count, launches
@@ -201,14 +207,15 @@ POOLING_SLOW = {
 }
 
 
-def check_pooling(dtype, b, n, m, c, stride, questions, bank, orders=ORDERS, weights=True, a=0.05):
+def check_pooling(dtype, b, n, m, c, stride, questions, bank, weights=True, **how):
     videos = [pool_inputs(n, m, c, questions=questions, bank=bank, seed=v) for v in range(b)]
     patches, queries, references, assignment = map(torch.stack, zip(*videos, strict=True))
     patches = with_row_stride(patches.to(dtype), stride)
     queries, references = queries.to(dtype), with_row_stride(references.to(dtype), stride)
-    alpha, lam = torch.tensor(a), torch.tensor(0.75)
+    patches[:, :, 1:2] = 0  # a zero vector has no cosine with itself
+    alpha, lam = torch.tensor(0.05), torch.tensor(0.75)
     given = (patches, queries, references, assignment, alpha, lam)
-    outputs, launches = in_orders(OPS.differential_pool, *given, EPS, weights, orders=orders)
+    outputs, launches = in_orders(OPS.differential_pool, *given, EPS, weights, **how)
     low = reference.differential_pool(*given, EPS, weights)
     doubles = (t.double() if t.is_floating_point() else t for t in given)
     exact = reference.differential_pool(*doubles, EPS, weights)
@@ -260,37 +267,98 @@ def test_pooling_of_nan():
 
 # --- offsets that do not fit into 32 bits
 
-FAR = (1 << 31) + 4096
-"""Elements between two rows."""
+FAR = (1 << 28) + 4096
+"""Elements between two of nine rows: the last one is past 2^31."""
 
 
-def far_rows(rows, row_shape, dtype):
-    """Zeros `[rows, *row_shape]` whose rows are `FAR` elements apart; memory where touched."""
-    whole = sparse(FAR * rows, dtype)
+def far_rows(row_shape, seed=0):
+    """Random rows `[1, 9, *row_shape]`, `FAR` elements apart; memory only where touched."""
+    whole = sparse(FAR * 9, torch.float32)
     strides = torch.empty(row_shape).stride()
-    return whole.as_strided((rows, *row_shape), (FAR, *strides))
+    rows = whole.as_strided((9, *row_shape), (FAR, *strides))
+    return rows.copy_(randn(9, *row_shape, seed=seed))[None]
 
 
-@pytest.mark.slow
-def test_far_offsets():
-    bf16 = torch.bfloat16
-    queries = randn(1, 1, 64).to(bf16)
-    frames = far_rows(3, (64,), bf16)[None]
-    frames.copy_(randn(1, 3, 64).to(bf16))
-    (out,), _ = in_orders(OPS.similarity, frames, queries, EPS)
+def check_far_similarity(**how):
+    frames, queries = far_rows((64,)), randn(1, 3, 64, seed=1)
+    (out,), _ = in_orders(OPS.similarity, frames, queries, EPS, **how)
     low = reference.similarity(frames, queries, EPS)
     assert_within_budget(out, low, reference.similarity(frames.double(), queries.double(), EPS))
 
-    args = (randn(1, 1, 3), 2, 0.9, None, False, None, EPS)
-    (indices, _), _ = in_orders(OPS.select_keyframes, frames, *args)
-    assert torch.equal(indices, reference.select_keyframes(frames.double(), *args)[0])
 
-    patches, references = far_rows(3, (5, 64), bf16)[None], far_rows(2, (5, 64), bf16)[None]
-    patches.copy_(randn(1, 3, 5, 64).to(bf16))
-    references.copy_(randn(1, 2, 5, 64, seed=1).to(bf16))
-    given = (patches, queries, references, torch.tensor([[[1, -2, 1]]]))
+def check_far_selection(**how):
+    args = (far_rows((64,)), randn(1, 1, 9, seed=1), 5, 0.1, None, False, None, EPS)
+    (indices, count), _ = in_orders(OPS.select_keyframes, *args, **how)
+    wanted = reference.select_keyframes(*args)
+    assert torch.equal(indices, wanted[0]) and torch.equal(count, wanted[1])
+
+
+def check_far_pooling(**how):
+    assignment = torch.tensor([[[8, 0, -1, -2, 8, 7, 6, 5, 4]]])
+    given = (far_rows((5, 64)), randn(1, 1, 64, seed=1), far_rows((5, 64), seed=2), assignment)
     given = (*given, torch.tensor(0.05), torch.tensor(1.0))
-    (tokens, _), _ = in_orders(OPS.differential_pool, *given, EPS, False)
+    (tokens, _), _ = in_orders(OPS.differential_pool, *given, EPS, False, **how)
     low, _ = reference.differential_pool(*given, EPS, False)
     doubles = (t.double() if t.is_floating_point() else t for t in given)
-    assert_within_budget(tokens, low, reference.differential_pool(*doubles, EPS, False)[0])
+    exact, _ = reference.differential_pool(*doubles, EPS, False)
+    assert_within_budget(tokens, low, exact, ulps=8)
+
+
+@pytest.mark.parametrize("check", [check_far_similarity, check_far_selection, check_far_pooling])
+def test_far_offsets(check):
+    check()
+
+
+# --- the net: mistakes that have to be noticed
+
+
+def check_equal_similarity(**how):
+    """A cosine that equals tau does not reject; of equal scores the lower index comes first."""
+    args = (torch.eye(12)[None], torch.zeros(1, 1, 12), 5, 0.0, None, False, None, EPS)
+    (indices, _), _ = in_orders(OPS.select_keyframes, *args, **how)
+    assert indices.tolist() == [[[0, 1, 2, 3, 4]]]
+
+
+FP32 = torch.float32
+CATCHING = {
+    "similarity.cu": (
+        lambda **how: check_similarity(FP32, 1, 206, 3, 141, 144, **how),
+        lambda **how: check_similarity(FP32, 1, 37, 3, 1157, 1160, **how),
+        check_far_similarity,
+    ),
+    "selection.cu": (
+        lambda **how: check_selection(
+            FP32, 1, 131, 1, 72, 72, 6, 0.8, lengths=torch.tensor([100]), **how
+        ),
+        lambda **how: check_selection(FP32, 1, 70, 1, 103, 103, 6, 0.8, **how),
+        check_equal_similarity,
+        check_far_selection,
+    ),
+    "pooling.cu": (
+        lambda **how: check_pooling(FP32, 1, 5, 21, 257, 260, 1, 2, **how),
+        lambda **how: check_pooling(FP32, 1, 2, 65, 136, 136, 1, 2, weights=False, **how),
+        check_far_pooling,
+    ),
+}
+
+
+def is_noticed(mistake):
+    """Whether the mistake shows as an error, a wrong result or a result that varies."""
+    for check, order in itertools.product(CATCHING[mistake.file], ALL_ORDERS):
+        try:
+            check(context=broken_cuda(mistake), orders=(order,))
+        except (PtxError, AssertionError):
+            return True
+    return False
+
+
+@needs_nvcc
+@pytest.mark.parametrize("file", CATCHING)
+def test_without_a_mistake_nothing_is_noticed(file):
+    assert not is_noticed(Mistake("none", file))
+
+
+@needs_nvcc
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: f"{m.file[:-3]}: {m.name}")
+def test_mistakes_are_noticed(mistake):
+    assert is_noticed(mistake)
