@@ -169,6 +169,32 @@ def test_the_build_warns_and_goes_on_without_a_compiler(tmp_path, environment, c
     assert not list(tmp_path.rglob("_cpu*.so"))
 
 
+@pytest.mark.parametrize(
+    "environment,cause",
+    [
+        ({"FORCE_CUDA": ""}, "returned non-zero exit status"),
+        ({"FORCE_CUDA": "", "VILAMP_CUDA_ARCHS": "20"}, "knows none of the architectures 20"),
+    ],
+    ids=["nvcc fails", "unknown architecture"],
+)
+def test_the_build_warns_and_goes_on_without_the_cuda_module(tmp_path, environment, cause):
+    copy_of_the_sources(tmp_path)
+    nvcc = tmp_path / "cuda" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    # Says what it knows, and compiles nothing.
+    nvcc.write_text('#!/bin/sh\ntest "$1" = --list-gpu-arch && echo compute_80\n')
+    nvcc.chmod(0o755)
+    environment = {"CUDA_HOME": str(nvcc.parent.parent), "CXX": "false"} | environment
+    done = setup_py(tmp_path, "build_ext", "--inplace", **environment)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "CUDA module" in line]
+    assert len(said) == 1 and cause in said[0], said
+    done = setup_py(tmp_path, "build_ext", "--inplace", **environment | {"FORCE_CUDA": "1"})
+    assert done.returncode != 0 and cause in done.stdout + done.stderr
+    done = setup_py(tmp_path, "build_ext", "--inplace", **environment | {"FORCE_CUDA": "0"})
+    assert done.returncode == 0 and "CUDA module" not in done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_the_module_and_all_of_the_package(tmp_path):
     copy_of_the_sources(tmp_path)
@@ -179,4 +205,7 @@ def test_a_wheel_carries_the_module_and_all_of_the_package(tmp_path):
     assert any(name.startswith("vilamp_kernels/_cpu.") for name in names)
     sources = {str(path.relative_to(ROOT)) for path in ROOT.glob("vilamp_kernels/**/*.py")}
     assert sources <= set(names)
+    # For CuPy, which compiles them where there is no nvcc.
+    cuda = {f"vilamp_kernels/cuda/csrc/{path.name}" for path in ROOT.glob("csrc/cuda/*")}
+    assert cuda and cuda <= set(names)
     assert "vilamp_kernels/py.typed" in names

@@ -146,7 +146,6 @@ def test_available_backends_say_what_they_have_and_why():
     assert set(found["cpu"].ops) == set(found["reference"].ops)
     for status in found.values():
         assert status.reason
-        assert status.available or not status.ops
 
 
 def test_use_backend_nests_and_sets(monkeypatch):

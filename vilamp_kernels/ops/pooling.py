@@ -20,6 +20,7 @@ backends.register(
     reference=reference.differential_pool,
     cpu=cpu.differential_pool,
     triton=lazy("triton.pooling", "differential_pool"),
+    cuda=lazy("cuda.pooling", "differential_pool"),
 )
 backends.register(
     "differential_pool_backward",

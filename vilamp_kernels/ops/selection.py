@@ -28,6 +28,7 @@ backends.register(
     reference=reference.select_keyframes,
     cpu=cpu.select_keyframes,
     triton=lazy("triton.selection", "select_keyframes"),
+    cuda=lazy("cuda.selection", "select_keyframes"),
 )
 backends.register(
     "fill_keyframes",

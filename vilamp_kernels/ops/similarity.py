@@ -20,6 +20,7 @@ backends.register(
     reference=reference.similarity,
     cpu=cpu.similarity,
     triton=lazy("triton.similarity", "similarity"),
+    cuda=lazy("cuda.similarity", "similarity"),
 )
 backends.register(
     "similarity_backward",

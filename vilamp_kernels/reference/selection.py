@@ -104,6 +104,18 @@ def fill_keyframes(mask: Tensor, k: int) -> Tensor:
     return _fill(mask, k, torch.ones_like(mask)).contiguous()
 
 
+def fill_chosen(indices: Tensor, n: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A choice `indices [B, Q, k]` (-1 pads) of `n` frames, filled: indices and count."""
+    k = indices.shape[-1]
+    # One column more than frames takes the padding.
+    mask = torch.zeros(*indices.shape[:-1], n + 1, dtype=torch.bool, device=indices.device)
+    mask = mask.scatter_(-1, torch.where(indices < 0, n, indices), True)[..., :n]
+    positions = torch.arange(n, device=indices.device)
+    end = n if lengths is None else lengths.view(-1, 1, 1)
+    mask = _fill(mask, k, positions < end)
+    return _positions(mask, k), mask.sum(-1)
+
+
 def _fill(mask: Tensor, k: int, inside: Tensor) -> Tensor:
     """The published even fill, over the frames `inside`; see docs/numerics.md for the rule."""
     n = mask.shape[-1]

@@ -1,0 +1,132 @@
+"""The same kernels compiled by NVRTC through CuPy, where there is CuPy and no nvcc.
+
+CuPy keeps what it compiled in its own cache on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import logging
+import re
+from pathlib import Path
+
+from torch import Tensor
+
+from .launch import Argument, Launch
+
+log = logging.getLogger("vilamp_kernels")
+
+OPTIONS = ("-std=c++17",)
+
+_FILES = {
+    "similarity": "similarity.cu",
+    "select_keyframes": "selection.cu",
+    "differential_pool": "pooling.cu",
+}
+"""Which file has the kernels whose names begin like this."""
+
+
+def version() -> str | None:
+    """CuPy's version, None where it is not installed."""
+    if importlib.util.find_spec("cupy") is None:
+        return None
+    for name in ("cupy", "cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "of unknown version"
+
+
+def folder() -> Path:
+    """Where the CUDA sources are: in the installed package, else beside it in the repository."""
+    packaged = Path(__file__).parent / "csrc"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "csrc" / "cuda"
+
+
+def source(file: str) -> str:
+    """The text of a source file with its headers in place of the lines that include them.
+
+    The headers include nothing else, so NVRTC needs no folder of headers, and CuPy's cache, whose
+    key is the text, notices a change in any of them.
+    """
+    seen: set[str] = set()
+
+    def text_of(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        text = (folder() / name).read_text().replace("#pragma once", "")
+        return re.sub(r'^#include "(.*)"$', lambda found: text_of(found[1]), text, flags=re.M)
+
+    return text_of(file)
+
+
+def file_of(kernel: str) -> str:
+    """The source file of a kernel."""
+    return next(file for op, file in _FILES.items() if kernel.startswith(f"{op}_"))
+
+
+@functools.cache
+def _module(file: str, device: int):
+    import cupy
+
+    log.info("vilamp_kernels: compiling csrc/cuda/%s with NVRTC through CuPy (cached)", file)
+    # A cooperative launch must not be asked for where blocks need not run all at once.
+    return cupy.RawModule(
+        code=source(file),
+        options=OPTIONS,
+        enable_cooperative_groups=file == _FILES["select_keyframes"],
+    )
+
+
+@functools.cache
+def _function(kernel: str, shared: int, device: int):
+    """The kernel, allowed to use that much dynamic shared memory."""
+    function = _module(file_of(kernel), device).get_function(kernel)
+    if shared > 48 * 1024:
+        function.max_dynamic_shared_size_bytes = shared
+    return function
+
+
+def packed(args: tuple[Argument, ...]) -> tuple:
+    """Arguments in the types of the parameters: 8-byte integers and fp32."""
+    import numpy as np
+
+    return tuple(
+        np.float32(arg)
+        if isinstance(arg, float)
+        else np.uint64(arg.data_ptr())
+        if isinstance(arg, Tensor)
+        else np.int64(arg or 0)
+        for arg in args
+    )
+
+
+def launch(record: Launch, device: int, stream: int) -> None:
+    """Start a kernel; RuntimeError with its name and CuPy's message if that fails."""
+    import cupy
+
+    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
+        try:
+            function = _function(record.kernel, record.shared, device)
+            function(record.grid, record.block, packed(record.args), shared_mem=record.shared)
+        except (
+            cupy.cuda.compiler.CompileException,
+            cupy.cuda.driver.CUDADriverError,
+            cupy.cuda.runtime.CUDARuntimeError,
+        ) as error:
+            raise RuntimeError(f"{record.kernel}: {error}") from error
+
+
+@functools.cache
+def blocks_per_processor(kernel: str, threads: int, shared: int, device: int) -> int:
+    import cupy
+
+    with cupy.cuda.Device(device):
+        function = _function(kernel, shared, device)
+        return cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+            function.kernel.ptr, threads, shared
+        )
