@@ -1,15 +1,11 @@
 // One frame of differential pooling: every patch read once, a running softmax, no temporary.
 #pragma once
 
-#include <math.h>
-
 #include "dots.h"
+#include "exponential.h"
 #include "kernels.h"
 
 namespace vilamp {
-
-VILAMP_INLINE float exponential(float x) { return expf(x); }
-VILAMP_INLINE double exponential(double x) { return exp(x); }
 
 // What four dot products say of a patch.
 template <typename A>
@@ -194,6 +190,14 @@ void weighted_sum_rows(const T* x, int64_t stride, int64_t rows, int64_t width, 
                        Acc<T>* out) {
   for (int64_t c = 0; c < width; ++c) out[c] = 0;
   add_many_rows<S, T>(out, rows, scale, width, [&](int64_t i) { return x + i * stride; });
+}
+
+// The same over rows that lie anywhere.
+template <class S, typename T>
+void sum_rows(const T* const* rows, int64_t count, int64_t width, const Acc<T>* scale,
+              Acc<T>* out) {
+  for (int64_t c = 0; c < width; ++c) out[c] = 0;
+  add_many_rows<S, T>(out, count, scale, width, [&](int64_t i) { return rows[i]; });
 }
 
 }  // namespace vilamp

@@ -1,14 +1,17 @@
 // The pieces of projected pooling around the matrix products.
 #pragma once
 
+#include <vector>
+
 #include "vilamp/tensor.h"
 
 namespace vilamp {
 
 // Rows divided by their norms, in place.
 struct NormaliseArgs {
-  DType dtype;     // fp32 or fp64
-  Tensor<2> rows;  // [n, P] contiguous
+  DType dtype;      // fp32 or fp64
+  Tensor<2> rows;   // [n, P] contiguous
+  Tensor<1> norms;  // [n]: the norms, at least eps; null when not wanted
   double eps;
   int threads;
 };
@@ -43,6 +46,48 @@ struct PoolByCosinesArgs {
 };
 
 void pool_by_cosines(const PoolByCosinesArgs& args);
+
+// One frame of the backward of projected pooling, between the products that map its patches and
+// those that take gradients back: from mapped patches to their gradients, in place.
+struct MappedBackwardArgs {
+  DType dtype;                  // fp32 or fp64
+  Tensor<2> y_query;            // [M, P] contiguous: patches mapped for the queries
+  Tensor<2> y_key;              // [M, P] contiguous: patches mapped for the keys, or null
+  Tensor<2> units;              // [Q, P] contiguous: mapped queries of length 1
+  std::vector<Tensor<2>> keys;  // [Q]: mapped reference patches [M, P] of length 1, null for none
+  // The one of the keys that is the frame itself, or null: becomes the gradient of its mapped
+  // patches, whose norms are given.
+  Tensor<2> itself;
+  Tensor<1> itself_norms;  // [M]
+  Tensor<2> grad;          // [Q, M] contiguous: d loss / d weight becomes the weight
+  // Gradients of the cosines, divided by the norm of the mapped patch, and times the cosine: what
+  // the gradients of queries and references are made of. [Q, M], last stride 1.
+  Tensor<2> query_scale;
+  Tensor<2> query_own;
+  Tensor<2> key_scale;
+  Tensor<2> key_own;
+  double alpha;
+  double lam;
+  double eps;
+  int threads;
+  double* grad_alpha;  // += parts of the gradients of the scalars
+  double* grad_lam;
+};
+
+void mapped_backward(const MappedBackwardArgs& args);
+
+// out[m] = sum of scale[q, n, m] * patches[n, m] over those (q, n) whose assignment is `row`.
+struct AssignedSumArgs {
+  DType dtype;           // of the patches
+  Tensor<3> patches;     // [N, M, C], last stride 1
+  Tensor<2> assignment;  // [Q, N] int64, last stride 1
+  int64_t row;
+  Tensor<3> scale;  // [Q, N, M] in the type of the sums, last stride 1
+  Tensor<2> out;    // [M, C] in the type of the sums, last stride 1
+  int threads;
+};
+
+void assigned_sum(const AssignedSumArgs& args);
 
 // The cosines of projected pooling in one go, for bf16 tensors and maps: mapped patches stay in
 // registers.
