@@ -291,13 +291,13 @@ void call_mapped_cosines(const std::string& dtype, const Given<3>& y, const Give
   run(mapped_cosines, args);
 }
 
-std::pair<double, double> call_mapped_backward(const std::string& dtype, const Given<2>& y_query,
-                                               const Maybe<2>& y_key, const Given<2>& units,
+std::pair<double, double> call_mapped_backward(const std::string& dtype, const Given<3>& y_query,
+                                               const Maybe<3>& y_key, const Given<2>& units,
                                                const std::vector<Maybe<2>>& keys,
-                                               const Maybe<2>& itself, const Maybe<1>& itself_norms,
-                                               const Given<2>& grad, const Given<2>& query_scale,
-                                               const Given<2>& query_own, const Given<2>& key_scale,
-                                               const Given<2>& key_own, double alpha, double lam,
+                                               const Maybe<3>& itself, const Maybe<2>& itself_norms,
+                                               const Given<3>& grad, const Given<3>& query_scale,
+                                               const Given<3>& query_own, const Given<3>& key_scale,
+                                               const Given<3>& key_own, double alpha, double lam,
                                                double eps, int threads) {
   const Op op("mapped_backward");
   double grad_alpha = 0, grad_lam = 0;
@@ -322,18 +322,20 @@ std::pair<double, double> call_mapped_backward(const std::string& dtype, const G
   op.common(eps, threads);
   const auto& y = args.y_query.size;
   const int64_t q = args.units.size[0];
+  const std::array<int64_t, 3> parts{q, y[0], y[1]};
+  op.require(static_cast<int64_t>(keys.size()) == q * y[0] && args.units.size[1] == y[2] &&
+                 (!args.y_key || args.y_key.size == y) && (!args.itself || args.itself.size == y) &&
+                 (!args.itself || sizes_are(args.itself_norms, {y[0], y[1]})) &&
+                 args.grad.size == parts && args.query_scale.size == parts &&
+                 args.query_own.size == parts && args.key_scale.size == parts &&
+                 args.key_own.size == parts,
+             "wanted y_query, y_key and itself [F, M, P], units [Q, P], keys [Q * F], the others "
+             "[Q, F, M]");
   for (const Maybe<2>& key : keys) {
     args.keys.push_back(op.tensor("keys", key));
-    op.require(!args.keys.back() || (args.y_key && args.keys.back().size == y),
-               "wanted y_key and keys like y_query");
+    op.require(!args.keys.back() || (args.y_key && sizes_are(args.keys.back(), {y[1], y[2]})),
+               "wanted y_key, and keys [M, P]");
   }
-  const std::array<int64_t, 2> parts{q, y[0]};
-  op.require(static_cast<int64_t>(keys.size()) == q && args.units.size[1] == y[1] &&
-                 (!args.y_key || args.y_key.size == y) && (!args.itself || args.itself.size == y) &&
-                 (!args.itself || args.itself_norms.size[0] == y[0]) && args.grad.size == parts &&
-                 args.query_scale.size == parts && args.query_own.size == parts &&
-                 args.key_scale.size == parts && args.key_own.size == parts,
-             "wanted y_query, y_key and keys [M, P], units [Q, P], the others [Q, M]");
   run(mapped_backward, args);
   return {grad_alpha, grad_lam};
 }

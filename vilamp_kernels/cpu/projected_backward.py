@@ -1,6 +1,6 @@
-"""The gradients of projected pooling on the CPU, a frame at a time.
+"""The gradients of projected pooling on the CPU, a frame (or several small ones) at a time.
 
-Six matrix products per frame, all torch's: two map its patches, two take the gradients of the mapped
+Six matrix products, all torch's: two map its patches, two take the gradients of the mapped
 patches back to the patches, two to the maps. What lies between is `csrc/cpu/mapped_backward.cpp`,
 which puts gradients where the mapped patches were.
 
@@ -20,7 +20,7 @@ from ..reference.numerics import acc_dtype, exact_matmul
 from ..reference.pooling import check_assignment, only_wanted
 from ..reference.projected import Maps
 from .module import DTYPES, address, load, unit_stride
-from .projected import map_rows, normalise, patch_blocks, unit_queries
+from .projected import BLOCK_BYTES, map_rows, normalise, patch_blocks, unit_queries
 
 
 class Grads(NamedTuple):
@@ -45,10 +45,10 @@ class CosineGrads(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Mapped patches of a reference frame."""
+    """Mapped patches that others are compared with."""
 
-    units: Tensor  # [M, P], of length 1
-    norms: Tensor  # [M], the lengths that they had
+    units: Tensor  # [..., P], of length 1
+    norms: Tensor  # [...], the lengths that they had
 
 
 class Inputs(NamedTuple):
@@ -148,84 +148,94 @@ class _Backward:
 
     def _frames(self) -> None:
         given = self.given
-        n, m, c = given.patches.shape
-        room = self.units.new_empty(2, m, self.units.shape[1])
-        grad_x = None if given.patches.dtype == self.acc else self.units.new_empty(m, c)
+        n, m, _ = given.patches.shape
+        y_bytes = m * self.units.shape[1] * self.units.element_size()
+        step = max(1, BLOCK_BYTES // max(1, y_bytes))
         held: dict[int, Keys] = {}  # by row: a frame follows its reference, so they change seldom
-        for frame in range(n):
-            x = given.patches[frame].to(self.acc)
-            rows = given.assignment[:, frame].tolist()
+        for start in range(0, n, step):
+            frames = slice(start, min(start + step, n))
+            x = given.patches[frames].to(self.acc)
+            rows = given.assignment[:, frames].flatten().tolist()
             held = {row: held[row] for row in rows if row in held}
             for row in rows:
-                if row not in held and row != -1:
-                    held[row] = self._keys(x if row == -2 else given.references[row].to(self.acc))
-            self._frame(frame, x, [held.get(row) for row in rows], held.pop(-2, None), room, grad_x)
+                if row >= 0 and row not in held:
+                    held[row] = self._keys(given.references[row].to(self.acc))
+            itself = self._keys(x) if -2 in rows else None
+            keys: list[Tensor | None] = []
+            for i, row in enumerate(rows):
+                own = itself.units[i % len(x)] if row == -2 else None
+                keys.append(held[row].units if row >= 0 else own)
+            self._some_frames(frames, x, keys, itself)
 
     def _keys(self, x: Tensor) -> Keys:
-        """Keys of the patches `x [M, C]` in the accumulation dtype."""
+        """Keys of patches `x [..., C]` in the accumulation dtype."""
         maps = self.given.maps
-        y, norms = x.new_empty(x.shape[0], maps.w_k.shape[0]), x.new_empty(x.shape[0])
-        return Keys(normalise(map_rows(x, maps.w_k, maps.b_k, y), self.given.eps, norms), norms)
+        rows = x.flatten(0, -2)
+        y, norms = x.new_empty(len(rows), maps.w_k.shape[0]), x.new_empty(len(rows))
+        normalise(map_rows(rows, maps.w_k, maps.b_k, y), self.given.eps, norms)
+        return Keys(y.view(*x.shape[:-1], -1), norms.view(x.shape[:-1]))
 
-    def _frame(
-        self,
-        frame: int,
-        x: Tensor,
-        keys: list[Keys | None],
-        itself: Keys | None,
-        room: Tensor,
-        grad_x: Tensor | None,
+    def _some_frames(
+        self, frames: slice, x: Tensor, keys: list[Tensor | None], itself: Keys | None
     ) -> None:
-        """One frame `x [M, C]`: the keys of each question, and which of them is the frame itself."""
+        """Frames `x [F, M, C]`, the key `[M, P]` of each question and frame (`[Q, F]` in a row),
+        and the frames themselves as keys, if they are some."""
         given, maps, grads = self.given, self.given.maps, self.grads
-        grad_token = given.grad_tokens[:, frame]
-        weights = grad_token @ x.mT  # [Q, M]: gradients of the weights, later the weights
+        rows = x.flatten(0, 1)
+        grad_token = given.grad_tokens[:, frames].transpose(0, 1)  # [F, Q, C]
+        weights = grad_token @ x.mT  # [F, Q, M]: gradients of the weights, later the weights
         if given.grad_weights is not None:
-            weights += given.grad_weights[:, frame]
+            weights += given.grad_weights[:, frames].transpose(0, 1)
         # In place of mapped patches come their gradients.
-        y = [map_rows(x, maps.w_iq, maps.b_iq, room[0])]
+        y = [self._mapped(x, maps.w_iq, maps.b_iq)]
         if any(key is not None for key in keys):
-            y.append(map_rows(x, maps.w_ik, maps.b_ik, room[1]))
-        self._through_cosines(frame, y, keys, itself, weights)
-        self.summed.addmm_(self.of.query_scale[:, frame], x)
+            y.append(self._mapped(x, maps.w_ik, maps.b_ik))
+        self._through_cosines(frames, y, keys, itself, weights)
+        self.summed.addmm_(self.of.query_scale[:, frames].flatten(1), rows)
 
-        back = [maps.w_iq, maps.w_ik][: len(y)]
-        of_maps = [(grads.maps.w_iq, grads.maps.b_iq), (grads.maps.w_ik, grads.maps.b_ik)]
+        back = [(maps.w_iq, grads.maps.w_iq, grads.maps.b_iq)]
+        back.append((maps.w_ik, grads.maps.w_ik, grads.maps.b_ik))
         if itself is not None:
             y.append(itself.units)
-            back.append(maps.w_k)
-            of_maps.append((grads.maps.w_k, grads.maps.b_k))
-        for grad_y, (of_weight, of_bias) in zip(y, of_maps, strict=False):
-            _add_map_grads(of_weight, of_bias, grad_y, x)
+            back.append((maps.w_k, grads.maps.w_k, grads.maps.b_k))
+        y = [t.flatten(0, 1) for t in y]
+        for grad_y, (_, of_weight, of_bias) in zip(y, back, strict=False):
+            _add_map_grads(of_weight, of_bias, grad_y, rows)
         if grads.patches.numel():
-            out = grads.patches[self.b, frame]
-            total = torch.mm(weights.mT, grad_token, out=out if grad_x is None else grad_x)
-            for grad_y, weight in zip(y, back, strict=True):
-                total.addmm_(grad_y, weight)
-            if grad_x is not None:
+            out = grads.patches[self.b, frames]
+            total = out if out.dtype == self.acc else torch.empty_like(x)
+            torch.bmm(weights.mT, grad_token, out=total)
+            for grad_y, (weight, _, _) in zip(y, back, strict=False):
+                total.flatten(0, 1).addmm_(grad_y, weight)
+            if total is not out:
                 out.copy_(total)
+
+    def _mapped(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Patches `x [F, M, C]` through a map: `[F, M, P]`."""
+        y = x.new_empty(*x.shape[:-1], weight.shape[0])
+        map_rows(x.flatten(0, 1), weight, bias, y.flatten(0, 1))
+        return y
 
     def _through_cosines(
         self,
-        frame: int,
+        frames: slice,
         y: list[Tensor],
-        keys: list[Keys | None],
+        keys: list[Tensor | None],
         itself: Keys | None,
         weights: Tensor,
     ) -> None:
         """Mapped patches `y` and the mapped patches of `itself` become gradients, the gradients of
-        the weights become weights; fills `of` for this frame."""
-        parts = self.of._asdict().items()
+        the weights become weights; fills `of` for these frames."""
         scalars = load().mapped_backward(
             dtype=DTYPES[self.acc],
             y_query=address(y[0]),
             y_key=address(y[1]) if len(y) > 1 else None,
             units=address(self.units),
-            keys=[None if key is None else address(key.units) for key in keys],
+            keys=[None if key is None else address(key) for key in keys],
             itself=None if itself is None else address(itself.units),
             itself_norms=None if itself is None else address(itself.norms),
-            grad=address(weights),
-            **{name: address(part[:, frame]) for name, part in parts},
+            grad=address(weights.transpose(0, 1)),
+            **{name: address(part[:, frames]) for name, part in self.of._asdict().items()},
             alpha=self.given.alpha,
             lam=self.given.lam,
             eps=self.given.eps,

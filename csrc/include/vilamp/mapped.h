@@ -47,25 +47,25 @@ struct PoolByCosinesArgs {
 
 void pool_by_cosines(const PoolByCosinesArgs& args);
 
-// One frame of the backward of projected pooling, between the products that map its patches and
+// Some frames in the backward of projected pooling, between the products that map their patches and
 // those that take gradients back: from mapped patches to their gradients, in place.
 struct MappedBackwardArgs {
   DType dtype;                  // fp32 or fp64
-  Tensor<2> y_query;            // [M, P] contiguous: patches mapped for the queries
-  Tensor<2> y_key;              // [M, P] contiguous: patches mapped for the keys, or null
+  Tensor<3> y_query;            // [F, M, P] contiguous: patches mapped for the queries
+  Tensor<3> y_key;              // [F, M, P] contiguous: mapped for the keys, or null
   Tensor<2> units;              // [Q, P] contiguous: mapped queries of length 1
-  std::vector<Tensor<2>> keys;  // [Q]: mapped reference patches [M, P] of length 1, null for none
-  // The one of the keys that is the frame itself, or null: becomes the gradient of its mapped
-  // patches, whose norms are given.
-  Tensor<2> itself;
-  Tensor<1> itself_norms;  // [M]
-  Tensor<2> grad;          // [Q, M] contiguous: d loss / d weight becomes the weight
+  std::vector<Tensor<2>> keys;  // [Q * F]: mapped reference patches [M, P] of length 1, or null
+  // Those keys that are the frames themselves, and the norms that they had, or null: becomes the
+  // gradient of their mapped patches, 0 for a frame that is nobody's key.
+  Tensor<3> itself;        // [F, M, P] contiguous
+  Tensor<2> itself_norms;  // [F, M]
+  Tensor<3> grad;          // [Q, F, M], last stride 1: d loss / d weight becomes the weight
   // Gradients of the cosines, divided by the norm of the mapped patch, and times the cosine: what
-  // the gradients of queries and references are made of. [Q, M], last stride 1.
-  Tensor<2> query_scale;
-  Tensor<2> query_own;
-  Tensor<2> key_scale;
-  Tensor<2> key_own;
+  // the gradients of queries and references are made of. [Q, F, M], last stride 1.
+  Tensor<3> query_scale;
+  Tensor<3> query_own;
+  Tensor<3> key_scale;
+  Tensor<3> key_own;
   double alpha;
   double lam;
   double eps;
