@@ -141,7 +141,9 @@ class _Backward:
     def run(self) -> None:
         self._frames()
         self._queries()
-        if any(t.numel() for t in (self.grads.references, self.grads.maps.w_k, self.grads.maps.b_k)):
+        if any(
+            t.numel() for t in (self.grads.references, self.grads.maps.w_k, self.grads.maps.b_k)
+        ):
             for row in self.given.assignment.unique().tolist():
                 if row >= 0:
                     self._reference(row)
@@ -282,7 +284,7 @@ class _Backward:
 
 
 def _through_map(summed: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Sums of mapped rows `[n, P]`, from the sums of the rows `[n, C]` and of their factors `[n]`."""
+    """Sums of mapped rows `[n, P]`: from sums of the rows `[n, C]` and of their factors `[n]`."""
     return (summed @ weight.mT).addr_(scale, bias)
 
 
