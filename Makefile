@@ -48,12 +48,27 @@ sanitize: $(VENV)/.installed-dev
 	  "$(abspath $(BIN))/python" -m pytest -m "not slow" -s -p no:cacheprovider $(PYTEST_ARGS) \
 	  $(SANITIZED_TESTS)
 
-# The kernels alone, without Python, from several threads under ThreadSanitizer.
-sanitize-threads:
-	mkdir -p build/sanitize-threads
-	$(CXX) -std=c++17 -O1 -g -fsanitize=thread -pthread -Icsrc/include csrc/cpu/*.cpp \
-	  csrc/tests/threads.cpp -o build/sanitize-threads/threads
-	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/threads
+# The kernels alone, without Python, from several threads under ThreadSanitizer: every instruction
+# set that the compiler and this CPU have, with the flags of setup.py.
+TSAN := build/sanitize-threads
+TSAN_OBJECTS := $(patsubst %.cpp,$(TSAN)/%.o,$(notdir $(wildcard csrc/cpu/*.cpp)) threads.cpp)
+TSAN_FLAGS := -std=c++17 -O1 -g -fsanitize=thread -pthread
+AVX2 := -mavx2 -mfma -mf16c
+AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq
+known = $(shell $(CXX) $(1) -x c++ -fsyntax-only /dev/null 2>/dev/null && echo $(1))
+
+vpath %.cpp csrc/cpu csrc/tests
+$(TSAN)/kernels_avx2.o: OWN_FLAGS = $(call known,$(AVX2))
+$(TSAN)/kernels_avx512.o: OWN_FLAGS = $(call known,$(AVX512))
+$(TSAN)/kernels_avx512_bf16.o: OWN_FLAGS = $(call known,$(AVX512) -mavx512bf16)
+$(TSAN)/%.o: %.cpp $(shell find csrc -name '*.h') Makefile
+	@mkdir -p $(TSAN)
+	$(CXX) $(TSAN_FLAGS) $(OWN_FLAGS) -Icsrc/include -c $< -o $@
+
+sanitize-threads: $(TSAN_OBJECTS)
+	$(CXX) $(TSAN_FLAGS) $^ -o $(TSAN)/threads
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/threads
+
 # times every op on every provider, then writes docs/performance.md: minutes, on a quiet machine
 bench: $(VENV)/.installed-dev
 	$(PIP) -r requirements/bench.txt

@@ -258,10 +258,15 @@ std::pair<double, double> call_differential_pool_backward(
   return {grad_alpha, grad_lam};
 }
 
-void call_normalise(const std::string& dtype, const Given<2>& rows, double eps, int threads) {
+void call_normalise(const std::string& dtype, const Given<2>& rows, const Maybe<1>& norms,
+                    double eps, int threads) {
   const Op op("normalise");
+  NormaliseArgs args{op.dtype(dtype), op.tensor("rows", rows), op.tensor("norms", norms), eps,
+                     threads};
   op.common(eps, threads);
-  run(normalise, NormaliseArgs{op.dtype(dtype), op.tensor("rows", rows), eps, threads});
+  op.require(!args.norms || args.norms.size[0] == args.rows.size[0],
+             "wanted rows [n, P] and norms [n]");
+  run(normalise, args);
 }
 
 void call_mapped_cosines(const std::string& dtype, const Given<3>& y, const Given<3>& units,
@@ -284,6 +289,75 @@ void call_mapped_cosines(const std::string& dtype, const Given<3>& y, const Give
     op.require(row >= -1 && row < args.units.size[0], "wanted rows in -1..R-1");
   }
   run(mapped_cosines, args);
+}
+
+std::pair<double, double> call_mapped_backward(const std::string& dtype, const Given<3>& y_query,
+                                               const Maybe<3>& y_key, const Given<2>& units,
+                                               const std::vector<Maybe<2>>& keys,
+                                               const Maybe<3>& itself, const Maybe<2>& itself_norms,
+                                               const Given<3>& grad, const Given<3>& query_scale,
+                                               const Given<3>& query_own, const Given<3>& key_scale,
+                                               const Given<3>& key_own, double alpha, double lam,
+                                               double eps, int threads) {
+  const Op op("mapped_backward");
+  double grad_alpha = 0, grad_lam = 0;
+  MappedBackwardArgs args{op.dtype(dtype),
+                          op.tensor("y_query", y_query),
+                          op.tensor("y_key", y_key),
+                          op.tensor("units", units),
+                          {},
+                          op.tensor("itself", itself),
+                          op.tensor("itself_norms", itself_norms),
+                          op.tensor("grad", grad),
+                          op.tensor("query_scale", query_scale),
+                          op.tensor("query_own", query_own),
+                          op.tensor("key_scale", key_scale),
+                          op.tensor("key_own", key_own),
+                          alpha,
+                          lam,
+                          eps,
+                          threads,
+                          &grad_alpha,
+                          &grad_lam};
+  op.common(eps, threads);
+  const auto& y = args.y_query.size;
+  const int64_t q = args.units.size[0];
+  const std::array<int64_t, 3> parts{q, y[0], y[1]};
+  op.require(static_cast<int64_t>(keys.size()) == q * y[0] && args.units.size[1] == y[2] &&
+                 (!args.y_key || args.y_key.size == y) && (!args.itself || args.itself.size == y) &&
+                 (!args.itself || sizes_are(args.itself_norms, {y[0], y[1]})) &&
+                 args.grad.size == parts && args.query_scale.size == parts &&
+                 args.query_own.size == parts && args.key_scale.size == parts &&
+                 args.key_own.size == parts,
+             "wanted y_query, y_key and itself [F, M, P], units [Q, P], keys [Q * F], the others "
+             "[Q, F, M]");
+  for (const Maybe<2>& key : keys) {
+    args.keys.push_back(op.tensor("keys", key));
+    op.require(!args.keys.back() || (args.y_key && sizes_are(args.keys.back(), {y[1], y[2]})),
+               "wanted y_key, and keys [M, P]");
+  }
+  run(mapped_backward, args);
+  return {grad_alpha, grad_lam};
+}
+
+void call_assigned_sum(const std::string& dtype, const Given<3>& patches,
+                       const Given<2>& assignment, int64_t row, const Given<3>& scale,
+                       const Given<2>& out, int threads) {
+  const Op op("assigned_sum");
+  AssignedSumArgs args{op.dtype(dtype),
+                       op.tensor("patches", patches),
+                       op.tensor("assignment", assignment),
+                       row,
+                       op.tensor("scale", scale),
+                       op.tensor("out", out),
+                       threads};
+  op.common(0, threads);
+  const auto& x = args.patches.size;
+  op.require(sizes_are(args.assignment, {args.scale.size[0], x[0]}) &&
+                 sizes_are(args.scale, {args.scale.size[0], x[0], x[1]}) &&
+                 sizes_are(args.out, {x[1], x[2]}),
+             "wanted patches [N, M, C], assignment [Q, N], scale [Q, N, M] and out [M, C]");
+  run(assigned_sum, args);
 }
 
 void call_pool_by_cosines(const std::string& dtype, const Given<3>& patches,
@@ -395,8 +469,14 @@ PYBIND11_MODULE(_cpu, m) {
         arg("lam"), arg("grad_tokens"), arg("grad_weights"), arg("grad_patches"),
         arg("grad_queries"), arg("grad_references"), arg("eps"), arg("threads"),
         "Returns the gradients of alpha and lam.");
-  m.def("normalise", &call_normalise, py::kw_only(), arg("dtype"), arg("rows"), arg("eps"),
-        arg("threads"));
+  m.def("normalise", &call_normalise, py::kw_only(), arg("dtype"), arg("rows"), arg("norms"),
+        arg("eps"), arg("threads"));
+  m.def("mapped_backward", &call_mapped_backward, py::kw_only(), arg("dtype"), arg("y_query"),
+        arg("y_key"), arg("units"), arg("keys"), arg("itself"), arg("itself_norms"), arg("grad"),
+        arg("query_scale"), arg("query_own"), arg("key_scale"), arg("key_own"), arg("alpha"),
+        arg("lam"), arg("eps"), arg("threads"), "Returns the gradients of alpha and lam.");
+  m.def("assigned_sum", &call_assigned_sum, py::kw_only(), arg("dtype"), arg("patches"),
+        arg("assignment"), arg("row"), arg("scale"), arg("out"), arg("threads"));
   m.def("mapped_cosines", &call_mapped_cosines, py::kw_only(), arg("dtype"), arg("y"), arg("units"),
         arg("rows"), arg("out"), arg("eps"), arg("threads"));
   m.def("pool_by_cosines", &call_pool_by_cosines, py::kw_only(), arg("dtype"), arg("patches"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vilamp_kernels as vk
-from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
+from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs, projection
 
 pytestmark = pytest.mark.usefixtures("uninitialised_is_nan", "backend")
 
@@ -81,6 +81,73 @@ def test_differential_pool_of_scalars():
     check(pool, (torch.tensor(0.2), torch.tensor(0.7)), torch.float32)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weights", [False, True], ids=["tokens", "weights"])
+@pytest.mark.parametrize("questions", [1, 3])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1, 1, 1), (6, 9, 33, 7, 21), (3, 50, 130, 20, 64)],
+    ids=lambda s: "N{}-M{}-C{}-D{}-P{}".format(*s),
+)
+def test_projected_differential_pool(shape, questions, weights, dtype):
+    n, m, c, d, p = shape
+    patches, _, references, assignment = pool_inputs(n, m, c, questions=questions, bank=3)
+    queries = torch.randn(questions, d, generator=generator(9))
+
+    def pool(patches, queries, references, *maps):
+        return vk.projected_differential_pool(
+            patches, queries, references, assignment, *maps, 0.2, 0.7, return_weights=weights
+        )
+
+    check(pool, (patches, queries, references, *projection(c, d, p)[:8]), DTYPES[dtype])
+
+
+def test_projected_differential_pool_of_scalars():
+    patches, queries, references, assignment = pool_inputs(6, 20, 48, questions=2, bank=3)
+    maps = projection(48, 48, 24)[:8]
+
+    def pool(alpha, lam):
+        inputs = (t.to(alpha.dtype) for t in (patches, queries, references))
+        given = (t.to(alpha.dtype) for t in maps)
+        return vk.projected_differential_pool(*inputs, assignment, *given, alpha, lam)
+
+    check(pool, (torch.tensor(0.2), torch.tensor(0.7)), torch.float32)
+
+
+def test_projected_gradients_of_a_batch_are_sums_over_its_videos():
+    videos = [pool_inputs(4, 5, 6, questions=2, seed=s) for s in range(3)]
+    patches, queries, references, assignment = map(torch.stack, zip(*videos, strict=True))
+    leaves = [t.requires_grad_() for t in (patches, queries, references)]
+    maps = [t.requires_grad_() for t in projection(6, 6, 8)[:8]]
+
+    def grads(patches, queries, references, assignment, of):
+        out = vk.projected_differential_pool(patches, queries, references, assignment, *maps, 0.3)
+        return torch.autograd.grad(out.sin().sum(), of)
+
+    whole = grads(*leaves, assignment, [*leaves, *maps])
+    parts = [grads(*(t[b] for t in leaves), assignment[b], [*leaves, *maps]) for b in range(3)]
+    for given, wanted in zip(whole, map(sum, zip(*parts, strict=True)), strict=True):
+        torch.testing.assert_close(given, wanted)
+
+
+def test_projected_floored_and_absent():
+    """Zero patches, a zero query, frames without a reference, a reference that holds NaN unused."""
+    patches, queries, references, _ = pool_inputs(4, 5, 6, questions=2, bank=3)
+    assignment = torch.tensor([[-1, 1, -2, -1], [-1, 0, -2, 1]])
+    patches[1], queries[1] = 0, 0
+    references[2] = torch.nan
+    maps = projection(6, 6, 8, biases=False)
+    zeros = torch.zeros(8)
+
+    def pool(patches, queries, w_iq, w_ik, w_q, w_k):
+        maps = (w_iq, zeros, w_ik, zeros, w_q, zeros, w_k, zeros)
+        maps = (t.to(patches.dtype) for t in maps)
+        bank = references.to(patches.dtype)
+        return vk.projected_differential_pool(patches, queries, bank, assignment, *maps, 0.3)
+
+    check(pool, (patches, queries, maps.w_iq, maps.w_ik, maps.w_q, maps.w_k), torch.float32)
+
+
 def test_a_bank_that_is_the_video_keeps_the_two_gradients_apart():
     patches, queries, *_ = pool_inputs(6, 7, 20, questions=2)
     assignment = torch.tensor([[0, 0, 2, 2, -2, 5], [-1, 1, 1, -2, 4, 4]])
@@ -106,6 +173,16 @@ def test_no_question_gives_zero_gradients():
         patches, torch.randn(0, 19), torch.zeros(0, 5, 19), torch.zeros(0, 3, dtype=torch.long)
     )
     out.sum().backward()
+    assert torch.equal(patches.grad, torch.zeros_like(patches))
+    patches.grad = None
+    maps = projection(19, 19, 8)[:8]
+    vk.projected_differential_pool(
+        patches,
+        torch.randn(0, 19),
+        torch.zeros(0, 5, 19),
+        torch.zeros(0, 3, dtype=torch.long),
+        *maps,
+    ).sum().backward()
     assert torch.equal(patches.grad, torch.zeros_like(patches))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import vilamp_kernels as vk
-from vilamp_kernels import backends
+from vilamp_kernels import backends, reference
 from vilamp_kernels.testing import pool_inputs, projection, video_frames
 
 # Frames this many elements apart: the second of three is past 2^31, the third past 2^32, so a
@@ -38,10 +38,10 @@ def backends_of(op):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("backend", backends_of("similarity"))
-def test_similarity(far, backend, dtype):
+@pytest.mark.parametrize("forced", backends_of("similarity"))
+def test_similarity(far, forced, dtype):
     frames, queries = video_frames(3, 40).to(dtype), video_frames(3, 40, seed=1).to(dtype)
-    with vk.use_backend(backend):
+    with vk.use_backend(forced):
         out = vk.similarity(far(frames), far(queries))
         # The batch far apart rather than the frames.
         batched = vk.similarity(far(frames[:, None]), far(queries[:, None]))
@@ -50,45 +50,84 @@ def test_similarity(far, backend, dtype):
     torch.testing.assert_close(batched[:, 0, 0].double(), ref.diagonal(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", backends_of("select_keyframes"))
-def test_select_keyframes(far, backend):
+@pytest.mark.parametrize("forced", backends_of("select_keyframes"))
+def test_select_keyframes(far, forced):
     frames, scores = torch.eye(3), torch.tensor([[1.0, 2, 3], [3, 1, 2], [2, 3, 1]])
-    with vk.use_backend(backend):
+    with vk.use_backend(forced):
         out = vk.select_keyframes(far(frames), far(scores), 2, 0.5)
     assert out[0].tolist() == [[1, 2], [0, 2], [0, 1]]
 
 
-@pytest.mark.parametrize("backend", backends_of("fill_keyframes"))
-def test_fill_keyframes(far, backend):
+@pytest.mark.parametrize("forced", backends_of("fill_keyframes"))
+def test_fill_keyframes(far, forced):
     mask = torch.arange(60).view(3, 20) % 13 == 0
-    with vk.use_backend(backend):
+    with vk.use_backend(forced):
         out = vk.fill_keyframes(far(mask), 5)
     assert out.tolist() == [oracles.fill(row, 5) for row in mask.tolist()]
 
 
-@pytest.mark.parametrize("backend", backends_of("reference_frames"))
-def test_reference_frames(far, backend):
+@pytest.mark.parametrize("forced", backends_of("reference_frames"))
+def test_reference_frames(far, forced):
     indices = torch.tensor([[1, 4], [0, 7], [8, -1]])
-    with vk.use_backend(backend):
+    with vk.use_backend(forced):
         out = vk.reference_frames(far(indices), 9)
     keyframes = ([1, 4], [0, 7], [8])
     assert out.tolist() == [oracles.reference_frames(k, 9, "preceding") for k in keyframes]
 
 
 POOLS = [
-    (op, backend)
+    (op, forced)
     for op in ("differential_pool", "projected_differential_pool")
-    for backend in backends_of(op)
+    for forced in backends_of(op)
 ]
 
 
-@pytest.mark.parametrize("op,backend", POOLS)
-def test_pooling(far, op, backend):
+@pytest.mark.parametrize("forced", backends_of("similarity_backward"))
+def test_similarity_backward(far, forced):
+    frames, queries, grad = video_frames(3, 40), video_frames(3, 40, seed=1), torch.rand(3, 3)
+    # One video of three frames, and three of one: the frames far apart, or the videos.
+    one = [t[None] for t in (grad, frames, queries)]
+    three = [t[:, None] for t in (grad[:, :1], frames, queries)]
+    with vk.use_backend(forced):
+        out = torch.ops.vilamp_kernels.similarity_backward(*(far(t[0])[None] for t in one), 1e-8)
+        out += torch.ops.vilamp_kernels.similarity_backward(*(far(t) for t in three), 1e-8)
+    ref = reference.similarity_backward(*(t.double() for t in one), 1e-8)
+    ref += reference.similarity_backward(*(t.double() for t in three), 1e-8)
+    for near, truth in zip(out, ref, strict=True):
+        torch.testing.assert_close(near.double(), truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("op,forced", [(f"{op}_backward", forced) for op, forced in POOLS])
+def test_pooling_backward(far, op, forced):
+    patches, queries, references, _ = pool_inputs(3, 5, 16, questions=3, bank=3)
+    assignment = torch.tensor([[2, 1, 0], [-1, 2, -2], [1, -2, 2]])
+    maps = () if op == "differential_pool_backward" else projection(16, 16, 3)[:8]
+    grads = torch.rand(3, 3, 16), torch.rand(3, 3, 5)
+    scalars = torch.tensor(0.1), torch.tensor(1.0)
+    wanted = [True] * (5 + len(maps))
+    videos = (*grads, patches, queries, references, assignment)
+
+    def call(*inputs):
+        given, maps, scalars = inputs[:6], inputs[6:-2], inputs[-2:]
+        function = getattr(torch.ops.vilamp_kernels, op)
+        return function(*(t[None] for t in given), *maps, *scalars, 1e-8, wanted)
+
+    with vk.use_backend(forced):
+        out = call(*(far(t) for t in (*videos, *maps)), *scalars)
+    wide = (t if t.dtype == torch.int64 else t.double() for t in (*videos, *maps, *scalars))
+    with vk.use_backend("reference"):
+        ref = call(*wide)
+    for near, truth in zip(out, ref, strict=True):
+        torch.testing.assert_close(near.double(), truth, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("op,forced", POOLS)
+def test_pooling(far, op, forced):
     patches, queries, references, _ = pool_inputs(3, 5, 16, questions=3, bank=3)
     assignment = torch.tensor([[2, 1, 0], [-1, 2, -2], [1, -2, 2]])
     maps = projection(16, 16, 3)[:8]
     given = [far(t) for t in (patches, queries, references, assignment)]
-    with vk.use_backend(backend):
+    with vk.use_backend(forced):
         if op == "differential_pool":
             wide, out = None, vk.differential_pool(*given, 0.1)
         else:

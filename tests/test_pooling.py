@@ -146,6 +146,36 @@ def test_zero_vectors_and_nan(backend):
     assert not out[[0, 1, 3]].isnan().any()
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp64"])
+@pytest.mark.parametrize("which", ["patch", "query", "reference", "all"])
+def test_a_norm_that_overflows_has_cosine_0(which, dtype):
+    """An infinite element is another matter: it makes the cosine NaN."""
+    dtype = DTYPES[dtype]
+    patches, queries, references, _ = pool_inputs(2, 5, 37, questions=2, bank=1)
+    patches, queries, references = (t.to(dtype) for t in (patches, queries, references))
+    assignment = torch.tensor([[0, -2], [-1, 0]])
+    # Long enough for an infinite norm, not for a weighted sum of five that overflows.
+    long = {torch.float64: 1e307}.get(dtype, 3e37)
+    for name, t in {"patch": patches[:, 1], "query": queries, "reference": references}.items():
+        if which in (name, "all"):
+            t.copy_(t.sign() * long)
+
+    def pool():
+        return vk.differential_pool(
+            patches, queries, references, assignment, 0.5, return_weights=True
+        )
+
+    out = pool()
+    with vk.use_backend("reference"):
+        wanted = pool()
+    assert all(t.isfinite().all() for t in out)
+    close = {"rtol": 1e-5 if dtype != torch.bfloat16 else 2e-2, "atol": 1e-6}
+    torch.testing.assert_close(out[1], wanted[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(out[0], wanted[0], **close)
+    patches[0, 3, 2] = torch.inf
+    assert pool()[1][0, 0].isnan().all()
+
+
 def test_small_alpha_takes_the_best_patch(backend):
     patches, queries, references, _ = pool_inputs(3, 50, 16)
     out = vk.differential_pool(patches, queries, references, torch.full((1, 3), -1), 1e-6)[0]

@@ -116,6 +116,19 @@ def test_a_norm_that_overflows_scores_zero_and_infinity_is_nan(backend):
     assert out[2].isfinite()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_a_dot_product_that_overflows_too_scores_zero(backend, dtype):
+    g = generator(0)
+    frames, queries = (torch.randn(n, 600, generator=g).sign() for n in (2, 9))
+    frames[0] *= 3e38
+    queries[4] *= 1e38
+    queries[5] = frames[0]
+    out = vk.similarity(frames.to(dtype), queries.to(dtype))
+    assert (out[:, 0] == 0).all()
+    assert (out[4:6] == 0).all()
+    assert (out[[0, 1, 2, 3, 6, 7, 8], 1] != 0).all()
+
+
 def test_every_half_precision_number_is_read_exactly():
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     for dtype in (torch.float16, torch.bfloat16):

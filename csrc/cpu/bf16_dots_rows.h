@@ -7,6 +7,7 @@
 
 #include "pool_rows.h"
 #include "simd_avx512.h"
+#include "similarity_rows.h"
 
 namespace vilamp {
 namespace avx512_bf16 {
@@ -66,6 +67,7 @@ inline void similarity_rows(const SimilarityRows<BFloat16>& in) {
   for (int64_t n = in.begin; n < in.end; ++n) {
     const BFloat16* row = in.frames + n * in.stride;
     float square = 0, dots[kMany];
+    bool overflown = false;
     for (int64_t u = 0; u < in.count;) {
       const BFloat16* const* others = in.raw + u;
       const bool many = u + kMany <= in.count;
@@ -75,7 +77,11 @@ inline void similarity_rows(const SimilarityRows<BFloat16>& in) {
       if (!many && u > 0) pair_dots<1, false>(row, others, in.width, dots, &square);
       for (int i = 0; i < (many ? kMany : 1); ++i, ++u) {
         in.out[u * in.out_stride + n] = dots[i] / floored_norm(square, in.eps) / in.norms[u];
+        overflown |= in.norms[u] == HUGE_VALF;
       }
+    }
+    if (overflown || square == HUGE_VALF) {
+      overflown_row<Simd>(in, n, floored_norm(square, in.eps));
     }
   }
 }

@@ -134,6 +134,26 @@ struct MappedCosines {
   int64_t units_stride;
   A eps;
   A* out;
+  A* norms;  // [rows]: |y[i]|, at least eps; null when not wanted
+};
+
+// The gradient of rows y that went into cosines with other rows, in place of y:
+// y[i] = sum over q of scales[q][i] * others[q] row i - own[i] * y[i].
+template <typename A>
+struct MappedGrads {
+  A* y;  // [rows, width] contiguous
+  int64_t rows;
+  int64_t width;
+  int64_t questions;
+  const A* const* others;        // [questions]: rows, or null for none
+  const int64_t* others_stride;  // [questions]: 0 takes one vector for all
+  const A* const* scales;        // [questions]: [rows]
+  const A* own;                  // [rows]
+  // Where one of the others is the frame's own key: its gradient takes its place, row i of which is
+  // key_y[i] * y[i] - key_own[i] * key[i], of what both were before.
+  A* key;  // [rows, width], or null
+  const A* key_y;
+  const A* key_own;
 };
 
 template <typename T>
@@ -148,8 +168,12 @@ struct Kernels {
   void (*weighted_sum)(const T* x, int64_t stride, int64_t rows, int64_t width, const Acc<T>* scale,
                        Acc<T>* out);
   void (*mapped_cosines)(const MappedCosines<Acc<T>>&);
-  // rows [count, width] divided by their norms, in place
-  void (*normalise)(Acc<T>* rows, int64_t count, int64_t width, Acc<T> eps);
+  // rows [count, width] divided by their norms, in place; norms [count] are kept unless null
+  void (*normalise)(Acc<T>* rows, int64_t count, int64_t width, Acc<T> eps, Acc<T>* norms);
+  void (*mapped_grads)(const MappedGrads<Acc<T>>&);
+  // out[c] = sum over i of scale[i] * rows[i][c]
+  void (*sum_rows)(const T* const* rows, int64_t count, int64_t width, const Acc<T>* scale,
+                   Acc<T>* out);
 };
 
 // A linear map of 48 patches of bf16, with fp32 sums, of which only sums of squares and dot

@@ -17,7 +17,8 @@ template <typename A>
 void normalise_of(const NormaliseArgs& args) {
   parallel_for(args.rows.size[0], kChunkRows, args.threads, [&](int64_t begin, int64_t end) {
     kernels<A>().normalise(args.rows.at<A>(begin), end - begin, args.rows.size[1],
-                           static_cast<A>(args.eps));
+                           static_cast<A>(args.eps),
+                           args.norms ? args.norms.at<A>(begin) : nullptr);
   });
 }
 

@@ -20,7 +20,9 @@ void mapped_cosines(const MappedCosines<A>& in) {
   for (int64_t i = 0; i < in.rows; ++i) {
     const A* y = in.y + i * in.width;
     const A* unit = in.units + i * in.units_stride;
-    const V norm = S::set(floored_norm(square_of<S>(y, in.width), in.eps));
+    const A length = floored_norm(square_of<S>(y, in.width), in.eps);
+    if (in.norms) in.norms[i] = length;
+    const V norm = S::set(length);
     // Two sums, or each step would wait for the one before.
     V even = S::set(0), odd = S::set(0);
     int64_t c = 0;
@@ -40,10 +42,11 @@ void mapped_cosines(const MappedCosines<A>& in) {
 }
 
 template <class S, typename A>
-void normalise_rows(A* rows, int64_t count, int64_t width, A eps) {
+void normalise_rows(A* rows, int64_t count, int64_t width, A eps, A* norms) {
   for (int64_t i = 0; i < count; ++i) {
     A* row = rows + i * width;
     const A norm = floored_norm(square_of<S>(static_cast<const A*>(row), width), eps);
+    if (norms) norms[i] = norm;
     for (int64_t c = 0; c < width; ++c) row[c] /= norm;
   }
 }

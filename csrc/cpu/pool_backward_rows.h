@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pool_rows.h"
+#include "softmax_grads.h"
 
 namespace vilamp {
 
@@ -16,41 +17,6 @@ VILAMP_INLINE void backward_cosines(const PoolBackwardFrame<T>& in, int64_t q, i
   Acc<T> dots[1][1];
   dot_tile<S, T, 1, 1, false>(row, grad, in.forward.width, dots, nullptr);
   of.grad_logit[m] = dots[0][0];
-}
-
-// From cosines to the weights and the gradient of each logit; adds those of alpha and lam.
-template <typename T>
-VILAMP_INLINE void backward_softmax(const PoolBackwardFrame<T>& in, int64_t q) {
-  using A = Acc<T>;
-  const PatchGrads<A>& of = in.of[q];
-  const int64_t patches = in.forward.patches;
-  const A alpha = in.forward.alpha, lam = in.forward.lam;
-  A max = A(-HUGE_VAL);
-  for (int64_t m = 0; m < patches; ++m) {
-    const A logit = (of.cos_query[m] - lam * of.cos_key[m]) / alpha;
-    of.weight[m] = logit;
-    max = logit > max ? logit : max;
-  }
-  double sum = 0;
-  for (int64_t m = 0; m < patches; ++m) {
-    of.weight[m] = exponential(of.weight[m] - max);
-    sum += of.weight[m];
-  }
-  double mean = 0;
-  for (int64_t m = 0; m < patches; ++m) {
-    of.weight[m] = static_cast<A>(of.weight[m] / sum);
-    if (in.grad_weights[q]) of.grad_logit[m] += in.grad_weights[q][m];
-    mean += static_cast<double>(of.weight[m]) * of.grad_logit[m];
-  }
-  double grad_alpha = 0, grad_lam = 0;
-  for (int64_t m = 0; m < patches; ++m) {
-    const A logit = (of.cos_query[m] - lam * of.cos_key[m]) / alpha;
-    of.grad_logit[m] = of.weight[m] * (of.grad_logit[m] - static_cast<A>(mean));
-    grad_alpha -= static_cast<double>(of.grad_logit[m]) * logit / alpha;
-    grad_lam -= static_cast<double>(of.grad_logit[m]) * of.cos_key[m] / alpha;
-  }
-  *in.grad_alpha += grad_alpha;
-  *in.grad_lam += grad_lam;
 }
 
 // What multiplies each vector in the gradient of one patch, for one question.
@@ -141,7 +107,15 @@ void pool_backward_frame(const PoolBackwardFrame<T>& in) {
   for (int64_t m = 0; m < patches; ++m) {
     for (int64_t q = 0; q < in.forward.questions; ++q) backward_cosines<S>(in, q, m);
   }
-  for (int64_t q = 0; q < in.forward.questions; ++q) backward_softmax(in, q);
+  for (int64_t q = 0; q < in.forward.questions; ++q) {
+    const PatchGrads<Acc<T>>& of = in.of[q];
+    if (in.grad_weights[q]) {
+      for (int64_t m = 0; m < patches; ++m) of.grad_logit[m] += in.grad_weights[q][m];
+    }
+    softmax_grads(SoftmaxGrads<Acc<T>>{of.cos_query, of.cos_key, patches, in.forward.alpha,
+                                       in.forward.lam, of.weight, of.grad_logit},
+                  in.grad_alpha, in.grad_lam);
+  }
   for (int64_t m = 0; m < patches; ++m) backward_patch<S, T>(in, m);
 }
 

@@ -1,15 +1,11 @@
 // One frame of differential pooling: every patch read once, a running softmax, no temporary.
 #pragma once
 
-#include <math.h>
-
 #include "dots.h"
+#include "exponential.h"
 #include "kernels.h"
 
 namespace vilamp {
-
-VILAMP_INLINE float exponential(float x) { return expf(x); }
-VILAMP_INLINE double exponential(double x) { return exp(x); }
 
 // What four dot products say of a patch.
 template <typename A>
@@ -62,6 +58,25 @@ struct WideDots {
   }
 };
 
+// The same cosines where a norm is infinite: elements are divided before they are multiplied, as
+// the definition has it, so a vector that is only too long has cosine 0, one with an infinity in it
+// NaN.
+// (`Dots` in its name keeps the copies of instruction sets apart.)
+template <class Dots, typename T>
+__attribute__((noinline, cold)) void overflown_cosines(const PoolFrame<T>& in, int64_t q, int64_t m,
+                                                       Acc<T> norm, Acc<T> key_norm,
+                                                       Acc<T>* cos_query, Acc<T>* cos_key) {
+  const T* x = in.x + m * in.x_stride;
+  const T* key = in.keys[q] ? in.keys[q] + m * in.key_strides[q] : nullptr;
+  const Acc<T>* unit = in.units + q * in.width;
+  *cos_query = *cos_key = 0;
+  for (int64_t c = 0; c < in.width; ++c) {
+    const Acc<T> part = to_acc(x[c]) / norm;
+    *cos_query += part * unit[c];
+    if (key) *cos_key += part * (to_acc(key[c]) / key_norm);
+  }
+}
+
 // The two cosines of patch `m` for question `q`; 0 for the key where there is none.
 template <class Dots, typename T>
 VILAMP_INLINE void patch_cosines(const PoolFrame<T>& in, int64_t q, int64_t m, Acc<T>* cos_query,
@@ -73,6 +88,9 @@ VILAMP_INLINE void patch_cosines(const PoolFrame<T>& in, int64_t q, int64_t m, A
               : Dots::template of<false>(in, q, x, nullptr);
   *norm = floored_norm(dots.square, in.eps);
   *key_norm = floored_norm(dots.key_square, in.eps);
+  if (*norm == HUGE_VAL || *key_norm == HUGE_VAL || in.norms[q] == HUGE_VAL) {
+    return overflown_cosines<Dots>(in, q, m, *norm, *key_norm, cos_query, cos_key);
+  }
   *cos_query = dots.query / *norm;
   *cos_key = has_key ? dots.key / *norm / *key_norm : Acc<T>(0);
 }
@@ -194,6 +212,14 @@ void weighted_sum_rows(const T* x, int64_t stride, int64_t rows, int64_t width, 
                        Acc<T>* out) {
   for (int64_t c = 0; c < width; ++c) out[c] = 0;
   add_many_rows<S, T>(out, rows, scale, width, [&](int64_t i) { return x + i * stride; });
+}
+
+// The same over rows that lie anywhere.
+template <class S, typename T>
+void sum_rows(const T* const* rows, int64_t count, int64_t width, const Acc<T>* scale,
+              Acc<T>* out) {
+  for (int64_t c = 0; c < width; ++c) out[c] = 0;
+  add_many_rows<S, T>(out, count, scale, width, [&](int64_t i) { return rows[i]; });
 }
 
 }  // namespace vilamp

@@ -1,10 +1,28 @@
 // Cosines of a range of frames with unit vectors, and their gradients.
 #pragma once
 
+#include <math.h>
+
 #include "dots.h"
 #include "kernels.h"
 
 namespace vilamp {
+
+// Row n once more where a norm is infinite: elements are divided before they are multiplied, as the
+// definition has it, so a vector that is only too long has cosine 0, one with an infinity in it
+// NaN.
+template <class S, typename T>
+__attribute__((noinline, cold)) void overflown_row(const SimilarityRows<T>& in, int64_t n,
+                                                   Acc<T> norm) {
+  const T* row = in.frames + n * in.stride;
+  for (int64_t u = 0; u < in.count; ++u) {
+    Acc<T> cosine = 0;
+    for (int64_t c = 0; c < in.width; ++c) {
+      cosine += to_acc(row[c]) / norm * in.units[u * in.width + c];
+    }
+    in.out[u * in.out_stride + n] = cosine;
+  }
+}
 
 template <class S, typename T>
 void similarity_rows(const SimilarityRows<T>& in) {
@@ -14,6 +32,7 @@ void similarity_rows(const SimilarityRows<T>& in) {
                    [&](int64_t u, Acc<T> dot) VILAMP_LAMBDA_INLINE {
                      in.out[u * in.out_stride + n] = dot / floored_norm(square, in.eps);
                    });
+    if (square == HUGE_VAL) overflown_row<S>(in, n, square);
   }
 }
 

@@ -163,8 +163,39 @@ Bytes mapped_cosines(int threads) {
 
 Bytes normalise(int threads) {
   Dense<float, 2> rows({200, 64});
-  vilamp::normalise({DType::kFloat32, rows.view, kEps, threads});
-  return written(rows);
+  Dense<float, 1> norms({200});
+  vilamp::normalise({DType::kFloat32, rows.view, norms.view, kEps, threads});
+  return written(rows, norms);
+}
+
+Bytes mapped_backward(int threads) {
+  // Frames 0 and 2 have keys of others for two questions, frame 1 itself for the third.
+  constexpr int64_t kF = 3, kM = 300, kP = 400, kQ = 3;
+  Dense<float, 3> y_query({kF, kM, kP}), y_key({kF, kM, kP}), itself({kF, kM, kP});
+  Dense<float, 2> units({kQ, kP}), other({kM, kP}), norms({kF, kM});
+  Dense<float, 3> grad({kQ, kF, kM}), query_scale({kQ, kF, kM}), query_own({kQ, kF, kM});
+  Dense<float, 3> key_scale({kQ, kF, kM}), key_own({kQ, kF, kM});
+  std::vector<Tensor<2>> keys(kQ * kF);
+  keys[0] = keys[kF + 2] = other.view;
+  keys[2 * kF + 1] = other.view;
+  keys[2 * kF + 1].data = itself.view.at<float>(1);
+  double scalars[2] = {0, 0};
+  vilamp::mapped_backward({DType::kFloat32, y_query.view, y_key.view, units.view, keys, itself.view,
+                           norms.view, grad.view, query_scale.view, query_own.view, key_scale.view,
+                           key_own.view, 0.1, 1.0, kEps, threads, &scalars[0], &scalars[1]});
+  Bytes bytes = written(y_query, y_key, itself, grad, query_scale, query_own, key_scale, key_own);
+  append(bytes, std::vector<double>(scalars, scalars + 2));
+  return bytes;
+}
+
+Bytes assigned_sum(int threads) {
+  Dense<float, 3> patches({40, 100, 64}), scale({3, 40, 100});
+  Dense<int64_t, 2> assignment({3, 40});
+  for (int64_t i = 0; i < 120; ++i) assignment.memory[i] = i % 4 - 1;
+  Dense<float, 2> out({100, 64});
+  vilamp::assigned_sum(
+      {DType::kFloat32, patches.view, assignment.view, 1, scale.view, out.view, threads});
+  return written(out);
 }
 
 Bytes pool_by_cosines(int threads) {
@@ -203,6 +234,8 @@ int main() {
     good &= same("differential_pool_backward", differential_pool_backward);
     good &= same("normalise", normalise);
     good &= same("mapped_cosines", mapped_cosines);
+    good &= same("mapped_backward", mapped_backward);
+    good &= same("assigned_sum", assigned_sum);
     good &= same("pool_by_cosines", pool_by_cosines);
     if (vilamp::has_bf16_cosines()) good &= same("bf16_cosines", bf16_cosines);
   }

@@ -13,6 +13,7 @@ from .module import (
 )
 from .pooling import differential_pool, differential_pool_backward
 from .projected import projected_differential_pool
+from .projected_backward import projected_differential_pool_backward
 from .selection import fill_keyframes, reference_frames, select_keyframes
 from .similarity import similarity, similarity_backward
 
@@ -23,6 +24,7 @@ __all__ = [
     "instruction_set",
     "instruction_sets",
     "projected_differential_pool",
+    "projected_differential_pool_backward",
     "reference_frames",
     "select_keyframes",
     "similarity",

@@ -47,7 +47,7 @@ def projected_differential_pool(
         # The softmax takes place where its cosines are.
         cos_query = weights[video] if return_weights else tokens.new_empty(shape)
         cos_key = tokens.new_zeros(shape)
-        units = _unit_queries(queries[video], m, w_q, b_q, eps)
+        units = unit_queries(queries[video], m, w_q, b_q, eps)
         maps = (w_iq, b_iq, w_ik, b_ik, w_k, b_k)
         cosines = _cosines_in_registers if _fits_registers(patches, maps) else _cosines_in_blocks
         inputs = patches[video], references[video], assignment[video]
@@ -120,7 +120,7 @@ def _cosines_in_blocks(
     eps: float,
 ) -> None:
     """The same by torch's matrix products, a block of patches of one frame at a time."""
-    for block in _patch_blocks(patches.shape[1], w_iq):
+    for block in patch_blocks(patches.shape[1], w_iq):
         x, bank = patches[:, block], references[:, block]
         y = units.new_empty(x.shape[1], units.shape[1])
         for frame in range(patches.shape[0]):
@@ -130,30 +130,37 @@ def _cosines_in_blocks(
         _cosines_with_keys(x, bank, assignment, w_ik, b_ik, w_k, b_k, y, into, eps)
 
 
-def _patch_blocks(m: int, weight: Tensor) -> list[slice]:
+def patch_blocks(m: int, weight: Tensor) -> list[slice]:
     """Ranges of patches whose mapped rows are about `BLOCK_BYTES`."""
     row = max(1, weight.shape[0] * torch.empty(0, dtype=acc_dtype(weight)).element_size())
     step = max(1, BLOCK_BYTES // row)
     return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
 
-def _unit_queries(queries: Tensor, m: int, w_q: Tensor, b_q: Tensor, eps: float) -> Tensor:
-    """Mapped queries `[Q, P]` of length 1."""
+def unit_queries(
+    queries: Tensor,
+    m: int,
+    w_q: Tensor,
+    b_q: Tensor,
+    eps: float,
+    norms: Tensor | None = None,
+) -> Tensor:
+    """Mapped queries `[Q, P]` of length 1; `norms [Q]` takes the lengths that they had."""
     units = torch.empty(queries.shape[0], w_q.shape[0], dtype=acc_dtype(queries))
     # A product rounds in an order that depends on its number of rows; the published code has as
     # many as patches. Half precision is rounded more coarsely anyway, and spared the memory.
     rows = max(m, 1) if queries.dtype == units.dtype else 1
     for question, query in enumerate(queries):
         out = units.new_empty(rows, units.shape[1])
-        units[question] = _map(query.expand(rows, -1), w_q, b_q, out)[0]
-    return _normalise(units, eps)
+        units[question] = map_rows(query.expand(rows, -1), w_q, b_q, out)[0]
+    return normalise(units, eps, norms)
 
 
 def _cosines_with_queries(
     x: Tensor, units: Tensor, w: Tensor, bias: Tensor, y: Tensor, out: Tensor, eps: float
 ) -> None:
     """Cosines `out [Q, m]` of mapped patches `x [m, C]` with `units [Q, P]`; `y [m, P]` is room."""
-    _map(x, w, bias, y)
+    map_rows(x, w, bias, y)
     for question in range(units.shape[0]):
         rows = torch.tensor([question])
         _cosines(y[None], units[:, None], rows, out[question, None], eps)
@@ -183,8 +190,8 @@ def _cosines_with_keys(
         for row in rows:
             if row not in held and row != -1:
                 key = x[frame] if row == -2 else bank[row]
-                held[row] = _normalise(_map(key, w_k, b_k, torch.empty_like(y)), eps)
-        _map(x[frame], w_ik, b_ik, y)
+                held[row] = normalise(map_rows(key, w_k, b_k, torch.empty_like(y)), eps)
+        map_rows(x[frame], w_ik, b_ik, y)
         for question, row in enumerate(rows):
             if row != -1:
                 first = torch.zeros(1, dtype=torch.int64)
@@ -192,7 +199,7 @@ def _cosines_with_keys(
         held.pop(-2, None)
 
 
-def _map(x: Tensor, w: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+def map_rows(x: Tensor, w: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     """`x [n, C]` through a linear map into `out [n, P]`, both in the accumulation dtype inside."""
     x, bias = x.to(out.dtype), bias.to(out.dtype)
     if w.dtype == out.dtype:
@@ -205,10 +212,15 @@ def _map(x: Tensor, w: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def _normalise(rows: Tensor, eps: float) -> Tensor:
-    """Contiguous rows `[n, P]` divided by their norms, in place."""
-    threads = torch.get_num_threads()
-    load().normalise(dtype=DTYPES[rows.dtype], rows=address(rows), eps=eps, threads=threads)
+def normalise(rows: Tensor, eps: float, norms: Tensor | None = None) -> Tensor:
+    """Contiguous rows `[n, P]` divided by their norms, in place; `norms [n]` takes those."""
+    load().normalise(
+        dtype=DTYPES[rows.dtype],
+        rows=address(rows),
+        norms=None if norms is None else address(norms),
+        eps=eps,
+        threads=torch.get_num_threads(),
+    )
     return rows
 
 

@@ -31,11 +31,10 @@ backends.register(
     reference=reference.projected_differential_pool,
     cpu=cpu.projected_differential_pool,
 )
-# Nearly all of its work is matrix products: both backends share the formula of the reference.
 backends.register(
     "projected_differential_pool_backward",
     reference=reference.projected_differential_pool_backward,
-    cpu=reference.projected_differential_pool_backward,
+    cpu=cpu.projected_differential_pool_backward,
 )
 
 

@@ -1,14 +1,17 @@
 // The pieces of projected pooling around the matrix products.
 #pragma once
 
+#include <vector>
+
 #include "vilamp/tensor.h"
 
 namespace vilamp {
 
 // Rows divided by their norms, in place.
 struct NormaliseArgs {
-  DType dtype;     // fp32 or fp64
-  Tensor<2> rows;  // [n, P] contiguous
+  DType dtype;      // fp32 or fp64
+  Tensor<2> rows;   // [n, P] contiguous
+  Tensor<1> norms;  // [n]: the norms, at least eps; null when not wanted
   double eps;
   int threads;
 };
@@ -43,6 +46,48 @@ struct PoolByCosinesArgs {
 };
 
 void pool_by_cosines(const PoolByCosinesArgs& args);
+
+// Some frames in the backward of projected pooling, between the products that map their patches and
+// those that take gradients back: from mapped patches to their gradients, in place.
+struct MappedBackwardArgs {
+  DType dtype;                  // fp32 or fp64
+  Tensor<3> y_query;            // [F, M, P] contiguous: patches mapped for the queries
+  Tensor<3> y_key;              // [F, M, P] contiguous: mapped for the keys, or null
+  Tensor<2> units;              // [Q, P] contiguous: mapped queries of length 1
+  std::vector<Tensor<2>> keys;  // [Q * F]: mapped reference patches [M, P] of length 1, or null
+  // Those keys that are the frames themselves, and the norms that they had, or null: becomes the
+  // gradient of their mapped patches, 0 for a frame that is nobody's key.
+  Tensor<3> itself;        // [F, M, P] contiguous
+  Tensor<2> itself_norms;  // [F, M]
+  Tensor<3> grad;          // [Q, F, M], last stride 1: d loss / d weight becomes the weight
+  // Gradients of the cosines, divided by the norm of the mapped patch, and times the cosine: what
+  // the gradients of queries and references are made of. [Q, F, M], last stride 1.
+  Tensor<3> query_scale;
+  Tensor<3> query_own;
+  Tensor<3> key_scale;
+  Tensor<3> key_own;
+  double alpha;
+  double lam;
+  double eps;
+  int threads;
+  double* grad_alpha;  // += parts of the gradients of the scalars
+  double* grad_lam;
+};
+
+void mapped_backward(const MappedBackwardArgs& args);
+
+// out[m] = sum of scale[q, n, m] * patches[n, m] over those (q, n) whose assignment is `row`.
+struct AssignedSumArgs {
+  DType dtype;           // of the patches
+  Tensor<3> patches;     // [N, M, C], last stride 1
+  Tensor<2> assignment;  // [Q, N] int64, last stride 1
+  int64_t row;
+  Tensor<3> scale;  // [Q, N, M] in the type of the sums, last stride 1
+  Tensor<2> out;    // [M, C] in the type of the sums, last stride 1
+  int threads;
+};
+
+void assigned_sum(const AssignedSumArgs& args);
 
 // The cosines of projected pooling in one go, for bf16 tensors and maps: mapped patches stay in
 // registers.
