@@ -1,0 +1,7 @@
+"""An interpreter of compiled PTX: runs the project's GPU kernels on CPU tensors, without a GPU."""
+
+from .machine import Module, PtxError
+from .stats import Stats
+from .use import ptx_cuda, ptx_triton
+
+__all__ = ["Module", "PtxError", "Stats", "ptx_cuda", "ptx_triton"]
