@@ -8,17 +8,24 @@ from torch import Tensor
 from .. import backends, cpu, reference
 from .._checks import autocast_on, require, require_floats, require_tensors
 from .._interop import accepts_arrays
+from .._lazy import lazy
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from .common import EPS, cast, differentiable, first_order_only
 
 OP = "similarity"
 
-backends.register("similarity", reference=reference.similarity, cpu=cpu.similarity)
+backends.register(
+    "similarity",
+    reference=reference.similarity,
+    cpu=cpu.similarity,
+    triton=lazy("triton.similarity", "similarity"),
+)
 backends.register(
     "similarity_backward",
     reference=reference.similarity_backward,
     cpu=cpu.similarity_backward,
+    triton=lazy("triton.similarity", "similarity_backward"),
 )
 
 

@@ -25,12 +25,12 @@ def similarity_backward(
     f, q = Unit.of(frames.to(acc), eps), Unit.of(queries.to(acc), eps)
     grad = grad.to(acc)
     weighed = grad * (q.rows @ f.rows.mT)
-    grad_f = _grad_of_rows(f, grad.mT @ q.rows, weighed.sum(-2), eps)
-    grad_q = _grad_of_rows(q, grad @ f.rows, weighed.sum(-1), eps)
+    grad_f = grad_of_rows(f, grad.mT @ q.rows, weighed.sum(-2), eps)
+    grad_q = grad_of_rows(q, grad @ f.rows, weighed.sum(-1), eps)
     return grad_f.to(frames.dtype), grad_q.to(queries.dtype)
 
 
-def _grad_of_rows(x: Unit, towards: Tensor, along: Tensor, eps: float) -> Tensor:
+def grad_of_rows(x: Unit, towards: Tensor, along: Tensor, eps: float) -> Tensor:
     """`towards [.., D]`: others summed by their gradients; `along [..]`: its part along `x`."""
     along = torch.where(x.norm > eps, along, 0).unsqueeze(-1)  # a norm on its floor is a constant
     return (towards - along * x.rows) / x.norm.unsqueeze(-1)
