@@ -1,0 +1,169 @@
+"""Linear maps `x W^T + b` for kernels that use the product where it stands, and one that writes it.
+
+The maps of bf16 rows may be in fp32 (a folded last layer). Tensor cores have no product of the
+two. Such a map is split into three bf16 numbers per element, whose sum is the fp32 number, and the
+three products, each exact, are summed in fp32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .launch import launch
+from .products import INTERPRETED
+from .tuning import config, name_of
+
+BF16_PARTS = 3
+"""bf16 numbers of 8 bits each that make up the 24 bits of an fp32 number."""
+
+
+class Map(NamedTuple):
+    """A map as the kernels take it."""
+
+    parts: Tensor  # [parts, P, C] in the dtype of the rows, or in fp32
+    bias: Tensor  # [P]
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor, rows: torch.dtype) -> Map:
+        """`weight [P, C]` for rows of that dtype."""
+        if weight.dtype == torch.float32 and rows == torch.bfloat16:
+            parts = bf16_parts(weight)
+        elif weight.dtype == rows:
+            parts = weight[None]
+        else:
+            # fp16 parts of fp32 numbers would overflow: rows are widened instead, in the kernel.
+            parts = weight[None].to(torch.float32)
+        return cls(parts if parts.stride(-1) == 1 else parts.contiguous(), bias.contiguous())
+
+
+def bf16_parts(x: Tensor) -> Tensor:
+    """`[3, ...]` bf16 whose sum is `x` in fp32, the smallest part first."""
+    parts = x.new_empty((BF16_PARTS, *x.shape), dtype=torch.bfloat16)
+    rest = x
+    for part in reversed(range(BF16_PARTS)):
+        parts[part] = rest
+        rest = rest - parts[part]
+    return parts
+
+
+@triton.jit
+def mapped_tile(
+    p_x,
+    p_w,
+    p_bias,
+    stride_w_part,
+    C,
+    PARTS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """`[BLOCK_M, BLOCK_P]`: rows that start at `p_x [BLOCK_M]`, mapped by the rows of a map that
+    start at `p_w [BLOCK_P]`, plus its bias at `p_bias [BLOCK_P]`. C is the length of both."""
+    o_k = tl.arange(0, BLOCK_K)
+    p_x = p_x[:, None] + o_k[None, :]
+    p_w = p_w[None, :] + o_k[:, None]
+    b_y = tl.zeros([p_x.shape[0], p_w.shape[1]], tl.float32)
+    for k in range(0, C, BLOCK_K):
+        m_k = o_k < C - k
+        b_x = tl.load(p_x, mask=m_k[None, :], other=0.0)  # [BLOCK_M, BLOCK_K]
+        for i_part in tl.static_range(PARTS):
+            p_part = p_w + i_part * stride_w_part
+            b_w = tl.load(p_part, mask=m_k[:, None], other=0.0)  # [BLOCK_K, BLOCK_P]
+            b_y = _dot(b_x, b_w, b_y, PRECISION)
+        p_x += BLOCK_K
+        p_w += BLOCK_K
+    return b_y + tl.load(p_bias).to(tl.float32)[None, :]
+
+
+@triton.jit
+def _dot(b_x, b_w, b_y, PRECISION: tl.constexpr):
+    # Triton's interpreter would multiply the bits of bf16 numbers.
+    if INTERPRETED or b_w.dtype == tl.float32:
+        b_x = b_x.to(tl.float32)
+    if INTERPRETED:
+        b_w = b_w.to(tl.float32)
+    return tl.dot(b_x, b_w, b_y, input_precision=PRECISION)
+
+
+@triton.jit(do_not_specialize=["S", "M"])
+def map_rows_kernel(
+    x_ptr,
+    slots_ptr,
+    w_ptr,
+    bias_ptr,
+    out_ptr,
+    S,
+    M,
+    C,
+    P,
+    stride_x_b,
+    stride_x_r,
+    stride_x_m,
+    stride_w_part,
+    stride_w_p,
+    PARTS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """`out [B, S, M, P]` fp32: the M rows of the frames `slots [B, S]` of `x [B, R, M, C]`,
+    mapped. Slots of -1 are left as they are."""
+    p_tiles = tl.cdiv(P, BLOCK_P)
+    m_tiles = tl.cdiv(M, BLOCK_M)
+    pid = tl.program_id(0)
+    i_p = pid % p_tiles
+    i_m = pid // p_tiles % m_tiles
+    i_s = (pid // p_tiles // m_tiles).to(tl.int64)
+    i_b = tl.program_id(1).to(tl.int64)
+    i_r = tl.load(slots_ptr + i_b * S + i_s).to(tl.int64)
+    if i_r >= 0:
+        # Rows past the end are the last one again: computed, not stored.
+        o_m = i_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+        o_p = i_p * BLOCK_P + tl.arange(0, BLOCK_P)
+        p_x = x_ptr + i_b * stride_x_b + i_r * stride_x_r + tl.minimum(o_m, M - 1) * stride_x_m
+        o_w = tl.minimum(o_p, P - 1)
+        p_w = w_ptr + o_w.to(tl.int64) * stride_w_p
+        b_y = mapped_tile(
+            p_x, p_w, bias_ptr + o_w, stride_w_part, C, PARTS, BLOCK_K, PRECISION
+        )
+        p_out = out_ptr + ((i_b * S + i_s) * M + o_m[:, None]) * P + o_p[None, :]
+        tl.store(p_out, b_y, mask=(o_m[:, None] < M) & (o_p[None, :] < P))
+
+
+def map_rows(x: Tensor, slots: Tensor, by: Map) -> Tensor:
+    """Frames `slots [B, S]` of `x [B, R, M, C]`, mapped: `[B, S, M, P]` fp32.
+
+    What belongs to a slot of -1 is not written.
+    """
+    b, _, m, c = x.shape
+    parts, p, _ = by.parts.shape
+    s = slots.shape[1]
+    out = torch.empty(b, s, m, p, dtype=torch.float32, device=x.device)
+    if out.numel() == 0:
+        return out
+    tile = tile_of(x.dtype, by, m)
+    grid = (s * triton.cdiv(m, tile["BLOCK_M"]) * triton.cdiv(p, tile["BLOCK_P"]), b)
+    launch(
+        map_rows_kernel,
+        grid,
+        *(x, slots, by.parts, by.bias, out, s, m, c, p),
+        *(*x.stride()[:3], *by.parts.stride()[:2]),
+        **tile,
+    )
+    return out
+
+
+def tile_of(rows: torch.dtype, by: Map, m: int | None = None) -> dict[str, int | str]:
+    """Constants of a kernel that maps rows of that dtype; `m` where a frame has few of them."""
+    parts, p, c = by.parts.shape
+    tile = config("maps", dtype=name_of(by.parts.dtype), parts=parts)
+    for name, size in (("BLOCK_M", m), ("BLOCK_P", p), ("BLOCK_K", c)):
+        if size is not None:
+            tile[name] = min(tile[name], max(16, triton.next_power_of_2(size)))
+    return tile | {"PARTS": parts, "PRECISION": "ieee"}
