@@ -26,7 +26,7 @@ class Map(NamedTuple):
     """A map as the kernels take it."""
 
     parts: Tensor  # [parts, P, C] in the dtype of the rows, or in fp32
-    bias: Tensor  # [P]
+    bias: Tensor  # [P] fp32
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor, rows: torch.dtype) -> Map:
@@ -38,7 +38,8 @@ class Map(NamedTuple):
         else:
             # fp16 parts of fp32 numbers would overflow: rows are widened instead, in the kernel.
             parts = weight[None].to(torch.float32)
-        return cls(parts if parts.stride(-1) == 1 else parts.contiguous(), bias.contiguous())
+        parts = parts if parts.stride(-1) == 1 else parts.contiguous()
+        return cls(parts, bias.to(torch.float32).contiguous())
 
 
 def bf16_parts(x: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def mapped_tile(
             b_y = _dot(b_x, b_w, b_y, PRECISION)
         p_x += BLOCK_K
         p_w += BLOCK_K
-    return b_y + tl.load(p_bias).to(tl.float32)[None, :]
+    return b_y + tl.load(p_bias)[None, :]
 
 
 @triton.jit
@@ -97,6 +98,7 @@ def map_rows_kernel(
     w_ptr,
     bias_ptr,
     out_ptr,
+    squares_ptr,
     S,
     M,
     C,
@@ -113,7 +115,8 @@ def map_rows_kernel(
     PRECISION: tl.constexpr,
 ):
     """`out [B, S, M, P]` fp32: the M rows of the frames `slots [B, S]` of `x [B, R, M, C]`,
-    mapped. Slots of -1 are left as they are."""
+    mapped; `squares [B, S, tiles of P, M]`: the sum of their squares over each tile. Slots of -1
+    are left as they are."""
     p_tiles = tl.cdiv(P, BLOCK_P)
     m_tiles = tl.cdiv(M, BLOCK_M)
     pid = tl.program_id(0)
@@ -134,29 +137,35 @@ def map_rows_kernel(
         )
         p_out = out_ptr + ((i_b * S + i_s) * M + o_m[:, None]) * P + o_p[None, :]
         tl.store(p_out, b_y, mask=(o_m[:, None] < M) & (o_p[None, :] < P))
+        b_squares = tl.sum(tl.where(o_p[None, :] < P, b_y * b_y, 0.0), 1)
+        p_squares = squares_ptr + ((i_b * S + i_s) * p_tiles + i_p) * M + o_m
+        tl.store(p_squares, b_squares, mask=o_m < M)
 
 
-def map_rows(x: Tensor, slots: Tensor, by: Map) -> Tensor:
-    """Frames `slots [B, S]` of `x [B, R, M, C]`, mapped: `[B, S, M, P]` fp32.
+class MappedRows(NamedTuple):
+    """Mapped rows, not divided by their norms."""
 
-    What belongs to a slot of -1 is not written.
-    """
+    rows: Tensor  # [B, S, M, P] fp32
+    squares: Tensor  # [B, S, tiles of P, M] fp32, sums of squares over tiles of P
+
+
+def map_rows(x: Tensor, slots: Tensor, by: Map) -> MappedRows:
+    """Frames `slots [B, S]` of `x [B, R, M, C]`, mapped; nothing is written for slots of -1."""
     b, _, m, c = x.shape
-    parts, p, _ = by.parts.shape
+    p = by.parts.shape[1]
     s = slots.shape[1]
-    out = torch.empty(b, s, m, p, dtype=torch.float32, device=x.device)
-    if out.numel() == 0:
-        return out
     tile = tile_of(x.dtype, by, m)
-    grid = (s * triton.cdiv(m, tile["BLOCK_M"]) * triton.cdiv(p, tile["BLOCK_P"]), b)
+    p_tiles = triton.cdiv(p, tile["BLOCK_P"])
+    rows = torch.empty(b, s, m, p, dtype=torch.float32, device=x.device)
+    squares = torch.empty(b, s, p_tiles, m, dtype=torch.float32, device=x.device)
     launch(
         map_rows_kernel,
-        grid,
-        *(x, slots, by.parts, by.bias, out, s, m, c, p),
+        (s * triton.cdiv(m, tile["BLOCK_M"]) * p_tiles, b),
+        *(x, slots, by.parts, by.bias, rows, squares, s, m, c, p),
         *(*x.stride()[:3], *by.parts.stride()[:2]),
         **tile,
     )
-    return out
+    return MappedRows(rows, squares)
 
 
 def tile_of(rows: torch.dtype, by: Map, m: int | None = None) -> dict[str, int | str]:
@@ -166,4 +175,10 @@ def tile_of(rows: torch.dtype, by: Map, m: int | None = None) -> dict[str, int |
     for name, size in (("BLOCK_M", m), ("BLOCK_P", p), ("BLOCK_K", c)):
         if size is not None:
             tile[name] = min(tile[name], max(16, triton.next_power_of_2(size)))
-    return tile | {"PARTS": parts, "PRECISION": "ieee"}
+    return tile | {"PARTS": parts, "PRECISION": fp32_products()}
+
+
+def fp32_products() -> str:
+    """How a product of fp32 tiles is made: three TF32 products on NVIDIA's tensor cores, on AMD
+    the fp32 product that its matrix units have."""
+    return "tf32x3" if torch.version.hip is None else "ieee"

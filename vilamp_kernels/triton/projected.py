@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..reference.pooling import check_assignment, empty_outputs
 from .launch import launch
-from .maps import Map, map_rows, mapped_tile, tile_of
+from .maps import Map, MappedRows, map_rows, mapped_tile, tile_of
 from .rows import floored_norm, unit_stride, vector
 
 BANK_BYTES = 512 << 20
@@ -30,7 +30,9 @@ def projected_cosines_kernel(
     x_ptr,
     slot_ptr,
     query_ptr,
+    query_squares_ptr,
     bank_ptr,
+    bank_squares_ptr,
     w_iq_ptr,
     b_iq_ptr,
     w_ik_ptr,
@@ -46,6 +48,8 @@ def projected_cosines_kernel(
     S,
     C,
     P,
+    p_tiles_q,
+    p_tiles_k,
     stride_x_b,
     stride_x_n,
     stride_x_m,
@@ -62,13 +66,14 @@ def projected_cosines_kernel(
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Cosines `[B, Q, N, M]` of mapped patches with mapped questions (even programs) and with
-    their mapped reference patches (odd ones): one program, BLOCK_M patches, BLOCK_Q questions.
+    """Cosines `[B, Q, N, M]` of mapped patches with mapped questions, and with their mapped
+    reference patches: one program, BLOCK_M patches, BLOCK_Q questions, one kind of product.
 
-    Rows are counted through all frames, so that no tile is padded but the last. The two programs
-    of a tile follow each other: the second finds the patches in the L2 cache.
+    Rows are counted through all frames, so that no tile is padded but the last. The programs of a
+    tile follow each other: the second finds the patches in the L2 cache. The third has work only
+    where a frame is its own reference.
     """
-    i_tile = (tl.program_id(0) // 2).to(tl.int64)
+    i_tile = (tl.program_id(0) // 3).to(tl.int64)
     i_b = tl.program_id(1).to(tl.int64)
     i_q = tl.program_id(2) * BLOCK_Q
     # Rows past the end are the last one again: computed, not stored.
@@ -81,19 +86,23 @@ def projected_cosines_kernel(
     p_x = x_ptr + i_b * stride_x_b + o_n * stride_x_n + o_m * stride_x_m
     n_q = tl.minimum(Q - i_q, BLOCK_Q)
     i_bq = i_b * Q + i_q
-    if tl.program_id(0) % 2 == 0:
+    i_kind = tl.program_id(0) % 3
+    if i_kind == 0:
         _cosines_with_queries(
             p_x,
             query_ptr + i_bq * P,
+            query_squares_ptr + i_b * p_tiles_q * Q + i_q,
             w_iq_ptr,
             b_iq_ptr,
             cos_query_ptr + i_bq * rows + o_row,
             m_row,
             rows,
             eps,
+            Q,
             n_q,
             C,
             P,
+            p_tiles_q,
             stride_iq_part,
             stride_iq_p,
             BLOCK_Q,
@@ -103,11 +112,37 @@ def projected_cosines_kernel(
             BLOCK_K,
             PRECISION,
         )
-    else:
+    elif i_kind == 1:
         _cosines_with_keys(
             p_x,
             slot_ptr + i_bq * N + o_n,
             bank_ptr + (i_b * S * M + o_m) * P,
+            bank_squares_ptr + i_b * S * p_tiles_k * M + o_m,
+            w_ik_ptr,
+            b_ik_ptr,
+            cos_key_ptr + i_bq * rows + o_row,
+            m_row,
+            rows,
+            eps,
+            N,
+            M,
+            n_q,
+            C,
+            P,
+            p_tiles_k,
+            stride_ik_part,
+            stride_ik_p,
+            BLOCK_Q,
+            PARTS,
+            BLOCK_M,
+            BLOCK_P,
+            BLOCK_K,
+            PRECISION,
+        )
+    else:
+        _cosines_with_themselves(
+            p_x,
+            slot_ptr + i_bq * N + o_n,
             w_ik_ptr,
             b_ik_ptr,
             w_k_ptr,
@@ -117,7 +152,6 @@ def projected_cosines_kernel(
             rows,
             eps,
             N,
-            M,
             n_q,
             C,
             P,
@@ -128,7 +162,7 @@ def projected_cosines_kernel(
             BLOCK_Q,
             PARTS,
             BLOCK_M,
-            BLOCK_P,
+            BLOCK_P // 2,  # two tiles at a time
             BLOCK_K,
             PRECISION,
         )
@@ -138,15 +172,18 @@ def projected_cosines_kernel(
 def _cosines_with_queries(
     p_x,
     p_query,
+    p_squares,
     w_ptr,
     bias_ptr,
     p_out,
     m_row,
     rows,
     eps,
+    Q,
     n_q,
     C,
     P,
+    p_tiles,
     stride_w_part,
     stride_w_p,
     BLOCK_Q: tl.constexpr,
@@ -159,7 +196,6 @@ def _cosines_with_queries(
     o_q = tl.arange(0, BLOCK_Q)[None, :]
     b_yy = tl.zeros([BLOCK_M], tl.float32)
     b_yt = tl.zeros([BLOCK_M, BLOCK_Q], tl.float32)
-    b_tt = tl.zeros([1, BLOCK_Q], tl.float32)
     for p in tl.range(0, P, BLOCK_P, num_stages=1):
         o_p = p + tl.arange(0, BLOCK_P)
         m_p = o_p < P
@@ -171,7 +207,9 @@ def _cosines_with_queries(
         for q in tl.range(0, n_q, num_stages=1):
             b_t = tl.load(p_query + q * P + o_p, mask=m_p, other=0.0)
             b_yt += tl.where(o_q == q, tl.sum(b_y * b_t[None, :], 1)[:, None], 0.0)
-            b_tt += tl.where(o_q == q, tl.sum(b_t * b_t, 0), 0.0)
+    b_tt = tl.zeros([1, BLOCK_Q], tl.float32)
+    for i_tile in tl.range(0, p_tiles, num_stages=1):
+        b_tt += tl.load(p_squares + i_tile * Q + o_q, mask=o_q < n_q, other=0.0)
     b_cos = _cosine(b_yt, b_tt, b_yy, eps)
     m_out = m_row[:, None] & (o_q < n_q)
     tl.store(p_out[:, None] + o_q * rows, b_cos, mask=m_out)
@@ -182,6 +220,67 @@ def _cosines_with_keys(
     p_x,
     p_slot,
     p_bank,
+    p_squares,
+    w_ptr,
+    bias_ptr,
+    p_out,
+    m_row,
+    rows,
+    eps,
+    N,
+    M,
+    n_q,
+    C,
+    P,
+    p_tiles,
+    stride_w_part,
+    stride_w_p,
+    BLOCK_Q: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    o_q = tl.arange(0, BLOCK_Q)[None, :]
+    b_slots = tl.load(p_slot[:, None] + o_q * N, mask=o_q < n_q, other=-2)  # [BLOCK_M, BLOCK_Q]
+    some = tl.max(tl.max((b_slots >= 0).to(tl.int32), 1), 0)
+    b_yy = tl.zeros([BLOCK_M], tl.float32)
+    b_yk = tl.zeros([BLOCK_M, BLOCK_Q], tl.float32)
+    # Frames without a reference cost no product.
+    for p in tl.range(0, P * some, BLOCK_P, num_stages=1):
+        o_p = p + tl.arange(0, BLOCK_P)
+        m_p = o_p < P
+        o_w = tl.minimum(o_p, P - 1)
+        p_w = w_ptr + o_w.to(tl.int64) * stride_w_p
+        b_y = mapped_tile(p_x, p_w, bias_ptr + o_w, stride_w_part, C, PARTS, BLOCK_K, PRECISION)
+        b_y = tl.where(m_p[None, :], b_y, 0.0)
+        b_yy += tl.sum(b_y * b_y, 1)
+        # Keys come half a tile at a time: with a whole one, registers would not do.
+        b_left, b_right = _halves(b_y)
+        o_left = p + tl.arange(0, BLOCK_P // 2)
+        o_right = o_left + BLOCK_P // 2
+        for q in tl.range(0, n_q, num_stages=1):
+            b_slot = tl.load(p_slot + q * N)
+            p_k = (p_bank + b_slot.to(tl.int64) * M * P)[:, None]
+            m_k = (b_slot >= 0)[:, None]
+            b_k = tl.load(p_k + o_left[None, :], mask=m_k & (o_left < P)[None, :], other=0.0)
+            b_sum = tl.sum(b_left * b_k, 1)
+            b_k = tl.load(p_k + o_right[None, :], mask=m_k & (o_right < P)[None, :], other=0.0)
+            b_sum += tl.sum(b_right * b_k, 1)
+            b_yk += tl.where(o_q == q, b_sum[:, None], 0.0)
+    b_kk = tl.zeros([BLOCK_M, BLOCK_Q], tl.float32)
+    for i_tile in tl.range(0, p_tiles, num_stages=1):
+        p_kk = p_squares[:, None] + (b_slots.to(tl.int64) * p_tiles + i_tile) * M
+        b_kk += tl.load(p_kk, mask=b_slots >= 0, other=0.0)
+    b_cos = tl.where(b_slots == -1, 0.0, _cosine(b_yk, b_kk, b_yy, eps))
+    tl.store(p_out[:, None] + o_q * rows, b_cos, mask=m_row[:, None] & (b_slots != -2))
+
+
+@triton.jit
+def _cosines_with_themselves(
+    p_x,
+    p_slot,
     w_ptr,
     bias_ptr,
     w_k_ptr,
@@ -191,7 +290,6 @@ def _cosines_with_keys(
     rows,
     eps,
     N,
-    M,
     n_q,
     C,
     P,
@@ -207,36 +305,33 @@ def _cosines_with_keys(
     PRECISION: tl.constexpr,
 ):
     o_q = tl.arange(0, BLOCK_Q)[None, :]
-    m_q = o_q < n_q
-    b_slots = tl.load(p_slot[:, None] + o_q * N, mask=m_q, other=-1)  # [BLOCK_M, BLOCK_Q]
-    some = tl.max(tl.max((b_slots != -1).to(tl.int32), 1), 0)
-    itself = tl.max(tl.max((b_slots == -2).to(tl.int32), 1), 0)
+    b_slots = tl.load(p_slot[:, None] + o_q * N, mask=o_q < n_q, other=-1)  # [BLOCK_M, BLOCK_Q]
+    some = tl.max(tl.max((b_slots == -2).to(tl.int32), 1), 0)
     b_yy = tl.zeros([BLOCK_M], tl.float32)
-    b_yk = tl.zeros([BLOCK_M, BLOCK_Q], tl.float32)
-    b_kk = tl.zeros([BLOCK_M, BLOCK_Q], tl.float32)
-    # Frames without a reference cost no product.
+    b_yk = tl.zeros([BLOCK_M], tl.float32)
+    b_kk = tl.zeros([BLOCK_M], tl.float32)
     for p in tl.range(0, P * some, BLOCK_P, num_stages=1):
         o_p = p + tl.arange(0, BLOCK_P)
-        m_p = o_p < P
+        m_p = (o_p < P)[None, :]
         o_w = tl.minimum(o_p, P - 1)
+        p_w = w_k_ptr + o_w.to(tl.int64) * stride_k_p
+        b_k = mapped_tile(p_x, p_w, b_k_ptr + o_w, stride_k_part, C, PARTS, BLOCK_K, PRECISION)
+        b_k = tl.where(m_p, b_k, 0.0)
+        b_kk += tl.sum(b_k * b_k, 1)
         p_w = w_ptr + o_w.to(tl.int64) * stride_w_p
         b_y = mapped_tile(p_x, p_w, bias_ptr + o_w, stride_w_part, C, PARTS, BLOCK_K, PRECISION)
-        b_y = tl.where(m_p[None, :], b_y, 0.0)
+        b_y = tl.where(m_p, b_y, 0.0)
         b_yy += tl.sum(b_y * b_y, 1)
-        b_own = tl.zeros([BLOCK_M, BLOCK_P], tl.float32)
-        if itself:
-            p_w = w_k_ptr + o_w.to(tl.int64) * stride_k_p
-            b_own = mapped_tile(p_x, p_w, b_k_ptr + o_w, stride_k_part, C, PARTS, BLOCK_K, PRECISION)
-        for q in tl.range(0, n_q, num_stages=1):
-            b_slot = tl.load(p_slot + q * N)
-            p_k = p_bank + b_slot.to(tl.int64) * M * P
-            m_k = (b_slot >= 0)[:, None] & m_p[None, :]
-            b_k = tl.load(p_k[:, None] + o_p[None, :], mask=m_k, other=0.0)
-            b_k = tl.where((b_slot == -2)[:, None] & m_p[None, :], b_own, b_k)
-            b_yk += tl.where(o_q == q, tl.sum(b_y * b_k, 1)[:, None], 0.0)
-            b_kk += tl.where(o_q == q, tl.sum(b_k * b_k, 1)[:, None], 0.0)
-    b_cos = tl.where(b_slots == -1, 0.0, _cosine(b_yk, b_kk, b_yy, eps))
-    tl.store(p_out[:, None] + o_q * rows, b_cos, mask=m_row[:, None] & m_q)
+        b_yk += tl.sum(b_y * b_k, 1)
+    b_cos = _cosine(b_yk[:, None], b_kk[:, None], b_yy, eps)
+    tl.store(p_out[:, None] + o_q * rows, b_cos, mask=m_row[:, None] & (b_slots == -2))
+
+
+@triton.jit
+def _halves(b_y):
+    """The left and the right half of a tile, in the registers where they are."""
+    b_y = tl.reshape(b_y, [b_y.shape[0], 2, b_y.shape[1] // 2])
+    return tl.split(tl.permute(b_y, [0, 2, 1]))
 
 
 @triton.jit
@@ -321,11 +416,10 @@ def pool_by_cosines_kernel(
             b_logits = _logits(cos_query_ptr + cos, cos_key_ptr + cos, m + o_m, M, alpha, lam)
             b_w = tl.where(m_m, tl.exp(b_logits - b_max[q]) / b_sum[q], 0.0)
             b_next = b_next + (b_tokens[q] + tl.sum(b_w[:, None] * b_x, 0),)
-            if RETURN_WEIGHTS:
-                if i_c == 0:  # the same in every program of the frame
-                    p_w = weights_ptr + i_b * stride_weights_b + i_n * stride_weights_n
-                    p_w += tl.minimum(i_q + q, Q - 1) * stride_weights_q + m + o_m
-                    tl.store(p_w, b_w, mask=m_m)
+            if RETURN_WEIGHTS and i_c == 0:  # the same in every program of the frame
+                p_w = weights_ptr + i_b * stride_weights_b + i_n * stride_weights_n
+                p_w += tl.minimum(i_q + q, Q - 1) * stride_weights_q + m + o_m
+                tl.store(p_w, b_w, mask=m_m)
         b_tokens = b_next
         p_x += BLOCK_M * stride_x_m
     for q in tl.static_range(BLOCK_Q):
@@ -381,11 +475,11 @@ def projected_differential_pool(
     return tokens, weights
 
 
-def map_queries(queries: Tensor, w_q: Tensor, b_q: Tensor) -> Tensor:
-    """Mapped questions `[B, Q, P]` fp32."""
+def map_queries(queries: Tensor, w_q: Tensor, b_q: Tensor) -> MappedRows:
+    """Mapped questions: rows `[B, 1, Q, P]`."""
     first = torch.zeros(queries.shape[0], 1, dtype=torch.int64, device=queries.device)
     by = Map.of(w_q, b_q, queries.dtype)
-    return map_rows(unit_stride(queries)[:, None], first, by)[:, 0]
+    return map_rows(unit_stride(queries)[:, None], first, by)
 
 
 def frame_chunks(patches: Tensor, references: Tensor, questions: int, p: int) -> list[slice]:
@@ -427,28 +521,29 @@ def slots_of(assignment: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 def _cosines(
     x: Tensor,
     slots: Tensor,
-    queries: Tensor,
-    bank: Tensor,
+    queries: MappedRows,
+    bank: MappedRows,
     for_query: Map,
     for_key: Map,
     of_key: Map,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """Both cosines `[B, Q, n, M]` fp32 of `x [B, n, M, C]`, with mapped questions `[B, Q, P]` and
-    mapped references `bank [B, S, M, P]`."""
+    """Both cosines `[B, Q, n, M]` fp32 of `x [B, n, M, C]`, with mapped questions
+    `[B, 1, Q, P]` and mapped references `[B, S, M, P]`."""
     b, n, m, c = x.shape
-    q, p = queries.shape[1:]
+    q, p = queries.rows.shape[2:]
     cos_query = torch.empty(b, q, n, m, dtype=torch.float32, device=x.device)
     cos_key = torch.empty_like(cos_query)
     tile = tile_of(x.dtype, for_query)
     block_q = min(MAX_QUESTIONS, triton.next_power_of_2(max(q, 1)))
     launch(
         projected_cosines_kernel,
-        (2 * triton.cdiv(n * m, tile["BLOCK_M"]), b, triton.cdiv(q, block_q)),
-        *(x, slots, queries, bank),
+        (3 * triton.cdiv(n * m, tile["BLOCK_M"]), b, triton.cdiv(q, block_q)),
+        *(x, slots, *queries, *bank),
         *(for_query.parts, for_query.bias, for_key.parts, for_key.bias),
         *(of_key.parts, of_key.bias, cos_query, cos_key),
-        *(eps, n, m, q, bank.shape[1], c, p, *x.stride()[:3]),
+        *(eps, n, m, q, bank.rows.shape[1], c, p),
+        *(queries.squares.shape[2], bank.squares.shape[2], *x.stride()[:3]),
         *(*for_query.parts.stride()[:2], *for_key.parts.stride()[:2], *of_key.parts.stride()[:2]),
         BLOCK_Q=block_q,
         **tile,
