@@ -33,11 +33,12 @@ backends.register(
     cpu=cpu.projected_differential_pool,
     triton=lazy("triton.projected", "projected_differential_pool"),
 )
-# Nearly all of its work is matrix products: both backends share the formula of the reference.
+# Nearly all of its work is matrix products: on a CPU the formula of the reference makes them.
 backends.register(
     "projected_differential_pool_backward",
     reference=reference.projected_differential_pool_backward,
     cpu=reference.projected_differential_pool_backward,
+    triton=lazy("triton.projected_backward", "projected_differential_pool_backward"),
 )
 
 

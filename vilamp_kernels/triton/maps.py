@@ -132,9 +132,7 @@ def map_rows_kernel(
         p_x = x_ptr + i_b * stride_x_b + i_r * stride_x_r + tl.minimum(o_m, M - 1) * stride_x_m
         o_w = tl.minimum(o_p, P - 1)
         p_w = w_ptr + o_w.to(tl.int64) * stride_w_p
-        b_y = mapped_tile(
-            p_x, p_w, bias_ptr + o_w, stride_w_part, C, PARTS, BLOCK_K, PRECISION
-        )
+        b_y = mapped_tile(p_x, p_w, bias_ptr + o_w, stride_w_part, C, PARTS, BLOCK_K, PRECISION)
         p_out = out_ptr + ((i_b * S + i_s) * M + o_m[:, None]) * P + o_p[None, :]
         tl.store(p_out, b_y, mask=(o_m[:, None] < M) & (o_p[None, :] < P))
         b_squares = tl.sum(tl.where(o_p[None, :] < P, b_y * b_y, 0.0), 1)
@@ -182,3 +180,63 @@ def fp32_products() -> str:
     """How a product of fp32 tiles is made: three TF32 products on NVIDIA's tensor cores, on AMD
     the fp32 product that its matrix units have."""
     return "tf32x3" if torch.version.hip is None else "ieee"
+
+
+@triton.jit(do_not_specialize=["S", "M"])
+def add_map_grad_kernel(
+    g_ptr,
+    x_ptr,
+    slots_ptr,
+    out_ptr,
+    S,
+    M,
+    C,
+    P,
+    stride_x_r,
+    stride_x_m,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Adds `g^T x` to `out [P, C]` fp32, summed over the M rows of all frames: gradients
+    `g [S, M, P]` fp32 of the mapped rows of the frames `slots [S]` of `x [R, M, C]`. Slots of -1
+    are left out. Each program sums all rows for its tile: one order, no atomics."""
+    c_tiles = tl.cdiv(C, BLOCK_C)
+    o_p = tl.program_id(0) // c_tiles * BLOCK_P + tl.arange(0, BLOCK_P)
+    o_c = tl.program_id(0) % c_tiles * BLOCK_C + tl.arange(0, BLOCK_C)
+    o_m = tl.arange(0, BLOCK_K)
+    m_p = o_p < P
+    m_c = o_c < C
+    p_out = out_ptr + o_p.to(tl.int64)[:, None] * C + o_c[None, :]
+    m_out = m_p[:, None] & m_c[None, :]
+    b_out = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    for s in tl.range(0, S, num_stages=1):
+        i_r = tl.load(slots_ptr + s).to(tl.int64)
+        p_g = g_ptr + (tl.cast(s, tl.int64) * M + o_m[:, None]) * P + o_p[None, :]
+        p_x = x_ptr + i_r * stride_x_r + o_m.to(tl.int64)[:, None] * stride_x_m + o_c[None, :]
+        for m in range(0, tl.where(i_r < 0, 0, M), BLOCK_K):
+            m_m = (m + o_m < M)[:, None]
+            b_g = tl.load(p_g, mask=m_m & m_p[None, :], other=0.0)  # [BLOCK_K, BLOCK_P]
+            b_x = tl.load(p_x, mask=m_m & m_c[None, :], other=0.0)  # [BLOCK_K, BLOCK_C]
+            b_x = b_x.to(tl.float32)
+            b_out = tl.dot(tl.trans(b_g), b_x, b_out, input_precision=PRECISION)
+            p_g += BLOCK_K * P
+            p_x += BLOCK_K * stride_x_m
+    b_out += tl.load(p_out, mask=m_out, other=0.0)
+    tl.store(p_out, b_out, mask=m_out)
+
+
+def add_map_grad(out: Tensor, g: Tensor, x: Tensor, slots: Tensor) -> None:
+    """Add the gradient of a map to `out [P, C]` fp32: `g [S, M, P]` fp32 is that of the mapped
+    rows of the frames `slots [S]` of `x [R, M, C]`; slots of -1 are left out."""
+    s, m, p = g.shape
+    c = x.shape[2]
+    tile = config("maps_backward")
+    launch(
+        add_map_grad_kernel,
+        (triton.cdiv(p, tile["BLOCK_P"]) * triton.cdiv(c, tile["BLOCK_C"]),),
+        *(g, x, slots, out, s, m, c, p, *x.stride()[:2]),
+        PRECISION=fp32_products(),
+        **tile,
+    )
