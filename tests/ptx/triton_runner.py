@@ -1,6 +1,7 @@
 """Runs Triton kernels from their compiled PTX, on CPU tensors: a stand-in for the GPU.
 
-    with use_runner(TritonRunner(order="random", seed=1)) as ...:     # vilamp_kernels.triton.launch
+with use_runner(TritonRunner(order="random", seed=1)):  # of vilamp_kernels.triton.launch
+    ...
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Worker:
 
     def _start(self) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
-        # Triton keeps what it compiled by a hash of the kernel, of all that it calls, and of itself.
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, sys.path)])
+        # Triton keeps what it compiled, by a hash of the kernel, of all it calls, and of itself.
         env.setdefault("TRITON_CACHE_DIR", str(CACHE / "triton"))
         env.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
         process = subprocess.Popen(
@@ -83,7 +84,7 @@ def described(value: Any) -> Any:
         return value
     if hasattr(value, "fn"):
         return {"function": named(value)}
-    return {"dtype": value.name if hasattr(value, "name") else str(value)}
+    return {"dtype": str(value)}
 
 
 def named(kernel: Any) -> dict[str, str]:
