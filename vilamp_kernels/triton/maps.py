@@ -152,7 +152,7 @@ def map_rows(x: Tensor, slots: Tensor, by: Map) -> MappedRows:
     b, _, m, c = x.shape
     p = by.parts.shape[1]
     s = slots.shape[1]
-    tile = tile_of(x.dtype, by, m)
+    tile = tile_of("rows", by, m)
     p_tiles = triton.cdiv(p, tile["BLOCK_P"])
     rows = torch.empty(b, s, m, p, dtype=torch.float32, device=x.device)
     squares = torch.empty(b, s, p_tiles, m, dtype=torch.float32, device=x.device)
@@ -166,10 +166,11 @@ def map_rows(x: Tensor, slots: Tensor, by: Map) -> MappedRows:
     return MappedRows(rows, squares)
 
 
-def tile_of(rows: torch.dtype, by: Map, m: int | None = None) -> dict[str, int | str]:
-    """Constants of a kernel that maps rows of that dtype; `m` where a frame has few of them."""
+def tile_of(of: str, by: Map, m: int | None = None) -> dict[str, int | str]:
+    """Constants of a kernel that maps rows: "rows" or "cosines"; `m` is the most rows that there
+    are, where they may be few."""
     parts, p, c = by.parts.shape
-    tile = config("maps", dtype=name_of(by.parts.dtype), parts=parts)
+    tile = config("maps", of=of, dtype=name_of(by.parts.dtype), parts=parts)
     for name, size in (("BLOCK_M", m), ("BLOCK_P", p), ("BLOCK_K", c)):
         if size is not None:
             tile[name] = min(tile[name], max(16, triton.next_power_of_2(size)))

@@ -471,7 +471,7 @@ def projected_differential_pool(
         slots, used = slots_of(assignment[:, :, frames], references.shape[1])
         bank = map_rows(references, used, of_key)
         cosines = _cosines(x, slots, mapped_queries, bank, for_query, for_key, of_key, eps)
-        _pool(x, *cosines, alpha, lam, tokens[:, :, frames], weights[:, :, frames])
+        pool_by_cosines(x, *cosines, alpha, lam, tokens[:, :, frames], weights[:, :, frames])
     return tokens, weights
 
 
@@ -534,7 +534,7 @@ def _cosines(
     q, p = queries.rows.shape[2:]
     cos_query = torch.empty(b, q, n, m, dtype=torch.float32, device=x.device)
     cos_key = torch.empty_like(cos_query)
-    tile = tile_of(x.dtype, for_query)
+    tile = tile_of("cosines", for_query)
     block_q = min(MAX_QUESTIONS, triton.next_power_of_2(max(q, 1)))
     launch(
         projected_cosines_kernel,
@@ -551,7 +551,7 @@ def _cosines(
     return cos_query, cos_key
 
 
-def _pool(
+def pool_by_cosines(
     x: Tensor,
     cos_query: Tensor,
     cos_key: Tensor,
