@@ -17,6 +17,7 @@ from .._checks import (
     require_tensors,
 )
 from .._interop import accepts_arrays
+from .._lazy import lazy
 from .._library import lib
 from ..reference.numerics import acc_dtype
 from ..reference.pooling import empty_outputs
@@ -30,11 +31,13 @@ backends.register(
     "projected_differential_pool",
     reference=reference.projected_differential_pool,
     cpu=cpu.projected_differential_pool,
+    triton=lazy("triton.projected", "projected_differential_pool"),
 )
 backends.register(
     "projected_differential_pool_backward",
     reference=reference.projected_differential_pool_backward,
     cpu=cpu.projected_differential_pool_backward,
+    triton=lazy("triton.projected_backward", "projected_differential_pool_backward"),
 )
 
 

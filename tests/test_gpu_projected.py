@@ -1,0 +1,174 @@
+"""`projected_differential_pool` from compiled PTX: results in any order of warps, and what the
+kernels ask of memory and of the tensor cores."""
+
+import oracles
+import pytest
+import torch
+from ptx import ptx_triton
+from test_projected import DTYPES, make, map_to, pool
+
+import vilamp_kernels as vk
+from vilamp_kernels.testing import assert_within_budget, generator
+from vilamp_kernels.triton import projected
+
+ORDERS = (("forward", 0), ("random", 1))
+ALL_ORDERS = (*ORDERS, ("reverse", 0), ("lockstep", 0), ("random", 2), ("random", 3))
+
+
+def in_orders(call, orders=ORDERS):
+    """What `call` gives, the same in each order of the warps, and the launches."""
+    first = None
+    for order, seed in orders:
+        with ptx_triton(order, seed) as runner:
+            out = call()
+        if first is None:
+            first, launches = out, runner.launches
+        for a, b in zip(first, out, strict=True):
+            assert torch.equal(a.view(torch.uint8), b.view(torch.uint8)), (order, seed)
+    return first, launches
+
+
+def check(patches, queries, references, assignment, maps, orders=ORDERS):
+    """Runs the op in these orders, compares it with fp64; gives the counts of its kernels."""
+    tensors = (patches, queries, references)
+    (tokens, weights), launches = in_orders(
+        lambda: pool(*tensors, assignment, maps, 0.05, return_weights=True), orders
+    )
+    plain = [
+        oracles.pool(*(t.to(dtype) for t in tensors), assignment, 0.05, 1.0, map_to(dtype, maps))
+        for dtype in (torch.float32, torch.float64)
+    ]
+    assert_within_budget(tokens, plain[0][0].to(tokens.dtype), plain[1][0])
+    assert_within_budget(weights, plain[0][1], plain[1][1])
+    return launches
+
+
+# Loops over P, C, M, questions and tiles of norms go round three times or more and end raggedly.
+RAGGED = {
+    "bf16": {"p": 280, "dtype": torch.bfloat16},
+    "fp16": {"p": 280, "dtype": torch.float16},
+    "fp32": {"p": 136, "dtype": torch.float32},
+    "bf16-folded": {"p": 280, "dtype": torch.bfloat16, "e": 40},
+    "fp16-folded": {"p": 136, "dtype": torch.float16, "e": 40},
+}
+
+
+@pytest.mark.parametrize("case", RAGGED)
+def test_ragged(case):
+    check(*make(3, 45, 72, 72, questions=3, **RAGGED[case]))
+
+
+def test_strided_rows_that_are_not_aligned():
+    patches, queries, references, assignment, maps = make(3, 45, 72, 72, 40, dtype=torch.bfloat16)
+
+    def apart(t):
+        return torch.cat([t, t[..., :1]], -1)[..., :-1]
+
+    maps = vk.Projection(*(None if t is None else apart(t) if t.ndim > 1 else t for t in maps))
+    check(
+        apart(patches).transpose(0, 1).contiguous().transpose(0, 1),
+        queries,
+        apart(references),
+        assignment,
+        maps,
+    )
+
+
+@pytest.mark.parametrize("n,m", [(1, 1), (2, 7)])
+def test_few_patches(n, m):
+    check(*make(n, m, 40, 24, 48, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_pooling_of_many_patches(dtype):
+    g = generator(3)
+    x = torch.randn(1, 2, 530, 600, generator=g).to(DTYPES[dtype])
+    cosines = torch.rand(2, 1, 3, 2, 530, generator=g) * 2 - 1
+    alpha, lam = torch.tensor(0.05), torch.tensor(0.7)
+
+    def run():
+        tokens, weights = torch.empty(1, 3, 2, 600), torch.empty(1, 3, 2, 530)
+        projected.pool_by_cosines(x, *cosines, alpha, lam, tokens, weights)
+        return tokens, weights
+
+    (tokens, weights), ((_, stats),) = in_orders(run)
+
+    def plain(acc):
+        query, key = cosines.to(acc)
+        weights = ((query - lam.to(acc) * key) / alpha.to(acc)).softmax(-1)
+        return (weights.unsqueeze(-2) @ x[:, None].to(acc)).squeeze(-2), weights
+
+    low, ref = plain(torch.float32), plain(torch.float64)
+    assert_within_budget(tokens, low[0], ref[0])
+    assert_within_budget(weights, low[1], ref[1])
+    assert stats.per_argument[0] == (x.numel() * x.element_size(), 0)  # each patch once
+
+
+def test_counts():
+    n, m, c, p = 4, 96, 128, 384
+    patches, queries, references, _, maps = make(
+        n, m, c, 64, p, questions=1, bank=1, dtype=torch.bfloat16
+    )
+    launches = check(
+        patches, queries, references, torch.zeros(1, n, dtype=torch.int64), maps, ORDERS[:1]
+    )
+    names = [name for name, _ in launches]
+    assert names == ["map_rows_kernel"] * 2 + ["projected_cosines_kernel", "pool_by_cosines_kernel"]
+    queries_mapped, bank_mapped, cosines, pooled = (stats for _, stats in launches)
+
+    padded = 128 * -(-m // 128)
+    needed = 2 * p * c * (2 * n * m + padded)
+    done = cosines.matrix_flops + bank_mapped.matrix_flops
+    assert done <= 1.1 * needed
+    assert queries_mapped.matrix_flops == 2 * 16 * p * 64
+
+    # Two cosines per patch; of the mapped references, themselves and their squares.
+    assert cosines.written == 8 * n * m
+    assert bank_mapped.written == 4 * m * (p + p // 64)
+    assert pooled.written == 4 * (n * c + n * m)
+    assert pooled.per_argument[0] == (patches.numel() * 2, 0)
+    for stats in (queries_mapped, bank_mapped, cosines, pooled):
+        assert stats.coalescing >= 0.95
+        assert stats.bank_conflicts <= 1.1
+
+
+def test_no_reference_costs_no_product():
+    n, m, c, p = 3, 64, 64, 128
+    patches, queries, references, _, maps = make(
+        n, m, c, 64, p, questions=1, bank=1, dtype=torch.bfloat16
+    )
+    none = torch.full((1, n), -1)
+    launches = check(patches, queries, references, none, maps, ORDERS[:1])
+    flops = [stats.matrix_flops for _, stats in launches]
+    assert flops[1] == 0
+    assert flops[2] == 2 * p * c * 256  # rows of two tiles
+
+
+def gradients(patches, queries, references, assignment, maps, dtype):
+    given = (patches, queries, references, *maps[:8], torch.tensor(0.3), torch.tensor(0.7))
+    leaves = [t.detach().to(dtype).requires_grad_() for t in given]
+    alone = vk.Projection(*leaves[3:-2])
+    tokens, weights = pool(*leaves[:3], assignment, alone, *leaves[-2:], return_weights=True)
+    g = generator(5)
+    pulls = [torch.randn(t.shape, generator=g).to(t.dtype) for t in (tokens, weights)]
+    return torch.autograd.grad((tokens, weights), leaves, pulls)
+
+
+# Three steps over rows and over P for the maps, three tiles of each.
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_gradients(dtype):
+    dtype = DTYPES[dtype]
+    inputs = make(3, 70, 72, 24, 72, questions=2, dtype=dtype)
+    out, launches = in_orders(lambda: gradients(*inputs, dtype))
+    with vk.use_backend("reference"):
+        low, ref = gradients(*inputs, torch.float32), gradients(*inputs, torch.float64)
+    for given, plain, exact in zip(out, low, ref, strict=True):
+        assert_within_budget(given, plain.to(given.dtype), exact, ulps=16)
+    assert "add_map_grad_kernel" in {name for name, _ in launches}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("n", [1, 2, 63, 130])
+def test_all_orders(n, dtype):
+    check(*make(n, 5, 72, 24, 140, questions=2, dtype=DTYPES[dtype]), orders=ALL_ORDERS)
