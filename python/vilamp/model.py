@@ -472,6 +472,18 @@ class ViLAMP(nn.Module):
             seed=seed,
         )
 
+    def vision_modules(self) -> tuple[nn.Module, ...]:
+        """What is needed to turn frames into tokens, and not to answer."""
+        return self.vision_tower, self.frame_selector, self.projector, self.composer_projector
+
+    def move_vision(self, device: torch.device | str) -> None:
+        """Move `vision_modules` to a device, such as `"cpu"` while a long prompt is read on a GPU.
+
+        The language model stays; frames can be looked at again once they are back beside it.
+        """
+        for module in self.vision_modules():
+            module.to(device)
+
     def session(self, source: Any, **options: Any) -> VideoSession:
         """Any number of questions about one video, read as a stream; see `vilamp.session`."""
         from .session import VideoSession
