@@ -267,6 +267,8 @@ class ViLAMP(nn.Module):
         pixels = inputs.normalised_pixels("SigLIP", frames, size, self.device)
         if pixels is None:
             pixels = preprocess.siglip_pixels(frames, size, self.device)
+        # Held until the tower is through, and the dtype that its first layer casts to.
+        pixels = pixels.to(self.dtype)
         linear, gelu, _ = self.projector
         return gelu(linear(self.vision_tower(pixels)))
 
@@ -442,6 +444,8 @@ class ViLAMP(nn.Module):
             merged.append(merger.push(patches, a)[0])
             here = chosen[(chosen >= a) & (chosen < b)] - a
             full.append(self.keyframe_tokens(patches[here]))
+            # Not beside those of the next batch.
+            del patches
         tokens = torch.cat(merged)
         visual = visual_sequence(chosen, torch.cat(full), tokens)
         return Embedding(self.assemble(input_ids, visual), chosen, tokens, selection)

@@ -238,6 +238,8 @@ class VideoSession:
                     grid = weights[0, row].reshape(self.model.config.grid).float().cpu().numpy()
                     picture = Illustration(_small(frame), None if is_keyframe else grid)
                     illustrations.append(picture)
+            # Not beside those of the next batch.
+            del patches, pooled, merged, weights, grids
         self._require_count(count, at_most=merger.position)
         return torch.cat(tokens), illustrations
 

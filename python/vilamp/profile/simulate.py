@@ -167,6 +167,7 @@ class _Run:
             for row in range(stop - start):
                 whole = start + row in keyframes
                 tokens.append(next(grids) if whole else merged[0, row : row + 1].clone())
+            del patches, merged, grids
         return torch.cat(tokens)
 
     def answer(self, visual: Tensor) -> None:
