@@ -9,6 +9,7 @@ import typer
 from vilamp.cli.ask import ask
 from vilamp.cli.doctor import doctor
 from vilamp.cli.errors import exit_status
+from vilamp.cli.profile import profile
 from vilamp.cli.select import select
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (ask, select, doctor):
+for command in (ask, select, profile, doctor):
     app.command()(command)
 
 

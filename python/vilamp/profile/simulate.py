@@ -23,6 +23,8 @@ from .folding import Folding
 from .meter import Meter, Reading, Workspace
 
 PHASES = ("embed", "select", "merge", "prefill", "decode")
+SWEEPS = ("embed", "merge", "answer")
+"""What progress is shown of."""
 PROMPT_BEFORE, PROMPT_AFTER = 14, 26
 """Tokens on both sides of the video, with a question of some 20 tokens."""
 STEPS = 3
@@ -41,6 +43,8 @@ class Settings:
     release_towers: bool = False
     """Vision towers, projector and maps leave the device before the prompt is read."""
     new_tokens: int = 64
+    keyframes: int | None = None
+    """Budget of keyframes; the model's when None."""
 
 
 @dataclass
@@ -133,7 +137,7 @@ class _Run:
             # As many tokens as a question has that fills CLIP's context.
             context = self.model.config.clip_config.text_config.max_position_embeddings
             question = self.model.embed_question(torch.zeros((1, context), dtype=torch.int64))
-            selection = self.model.select(embeds, question)
+            selection = self.model.select(embeds, question, self.settings.keyframes)
         with _Phase(self, "merge"):
             visual = self.merge(question, selection)
         if self.settings.release_towers:
@@ -206,7 +210,7 @@ class _Run:
             )
         except _Enough:
             # Further steps are like the last one, each on top of the logits of those before it.
-            left = self.settings.new_tokens - 1 - STEPS
+            left = max(0, self.settings.new_tokens - 1 - STEPS)
             (_, held), (last, after_last) = steps[-2:]
             self.found.peaks["decode"] += left * (after_last - held)
             self.found.flops["decode"] += left * last.flops
