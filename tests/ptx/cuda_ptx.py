@@ -63,9 +63,7 @@ def source_of(kernel: str) -> Path:
     for source in sources():
         if kernel in ENTRY.findall(ptx_of(source)):
             return source
-    raise ValueError(
-        f"no kernel {kernel!r} in {', '.join(s.name for s in sources()) or 'csrc/cuda'}"
-    )
+    raise ValueError(f"no kernel {kernel!r} in {', '.join(s.name for s in sources()) or 'csrc/cuda'}")
 
 
 def committed_hash(source: Path) -> str | None:

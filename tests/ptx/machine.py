@@ -12,7 +12,6 @@ or an error.
 Arrays (numpy, C-contiguous) are passed by reference and written back. Scalars take the type of the kernel's parameter.
 `launch` returns counts (class Stats): what the kernel asked of memory and of the tensor cores, exact, not timed.
 """
-
 import re
 import numpy as np
 
@@ -94,19 +93,9 @@ class Module:
     def _parse(self, text):
         text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
         text = re.sub(r"//[^\n]*", "", text)
-        text = re.sub(
-            r"^\s*\.(version|target|address_size|file|loc|section|pragma)\b[^\n]*$",
-            "",
-            text,
-            flags=re.M,
-        )
-        self.extern_shared = set(
-            re.findall(r"\.extern\s+\.shared[^;\[]*?([\w$]+)\s*\[\s*\]\s*;", text)
-        )
-        for m in re.finditer(
-            r"\.(global|const)\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?\s*(?:=\s*(\{[^}]*\}|[^;]+))?;",
-            text,
-        ):
+        text = re.sub(r"^\s*\.(version|target|address_size|file|loc|section|pragma)\b[^\n]*$", "", text, flags=re.M)
+        self.extern_shared = set(re.findall(r"\.extern\s+\.shared[^;\[]*?([\w$]+)\s*\[\s*\]\s*;", text))
+        for m in re.finditer(r"\.(global|const)\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?\s*(?:=\s*(\{[^}]*\}|[^;]+))?;", text):
             t, name, n, init = m.group(2), m.group(3), int(m.group(4) or 1), m.group(5)
             data = np.zeros(n * max(width(t) // 8, 1), np.uint8)
             if init:
@@ -114,10 +103,7 @@ class Module:
                 raw = np.array(vals).astype(U[width(t)]).view(np.uint8)
                 data[: len(raw)] = raw
             self.globals[name] = data
-        for m in re.finditer(
-            r"\.shared\s+\.align\s+\d+\s+\.\w+\s+([\w$]+)\[(\d+)\];",
-            re.sub(r"\.entry.*", "", text, flags=re.S),
-        ):
+        for m in re.finditer(r"\.shared\s+\.align\s+\d+\s+\.\w+\s+([\w$]+)\[(\d+)\];", re.sub(r"\.entry.*", "", text, flags=re.S)):
             self.globals.setdefault("@shared", {})[m.group(1)] = int(m.group(2))
         for m in re.finditer(r"\.entry\s+([\w$]+)\s*\((.*?)\)(.*?)\{", text, flags=re.S):
             body, depth, i = [], 1, m.end()
@@ -152,12 +138,7 @@ class Module:
             if c == "{":
                 j = body.index("}", i)
                 inside = body[i + 1 : j]
-                if (
-                    ";" not in inside
-                    and re.fullmatch(r"[\s\w%$.,+-]*", inside)
-                    and "," in inside
-                    or re.fullmatch(r"\s*%\w+\s*", inside or "x")
-                ):
+                if ";" not in inside and re.fullmatch(r"[\s\w%$.,+-]*", inside) and "," in inside or re.fullmatch(r"\s*%\w+\s*", inside or "x"):
                     out.append("<" + inside + ">")
                     i = j + 1
                     continue
@@ -179,9 +160,7 @@ class Module:
                 continue
             if s.startswith(".reg"):
                 continue
-            m = re.match(
-                r"\.(shared|local)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?$", s
-            )
+            m = re.match(r"\.(shared|local)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?$", s)
             if m:
                 size = int(m.group(5) or 1) * max(width(m.group(3)) // 8, 1)
                 (f.shared if m.group(1) == "shared" else f.local)[m.group(4)] = size
@@ -213,9 +192,7 @@ class Module:
         return ops
 
     # ---- running -------------------------------------------------------------------------------------------------
-    def launch(
-        self, name, grid, block, args, shared=0, order="forward", seed=0, max_steps=20_000_000
-    ):
+    def launch(self, name, grid, block, args, shared=0, order="forward", seed=0, max_steps=20_000_000):
         f = self.functions[name]
         heap = Heap()
         params = {}
@@ -239,11 +216,7 @@ class Module:
                 params[pname] = np.zeros(max(size, 8), np.uint8)
             else:
                 w = width(t)
-                v = (
-                    np.array([a]).astype(F[w]).view(U[w])
-                    if t[0] == "f"
-                    else np.array([int(a)], np.int64).astype(U[w])
-                )
+                v = np.array([a]).astype(F[w]).view(U[w]) if t[0] == "f" else np.array([int(a)], np.int64).astype(U[w])
                 params[pname] = v.view(np.uint8)
         gaddr = {n: heap.add(d) for n, d in self.globals.items() if isinstance(d, np.ndarray)}
         heap.seal()
@@ -254,10 +227,7 @@ class Module:
             rng.shuffle(blocks)
         elif order == "reverse":
             blocks.reverse()
-        live = [
-            Block(self, f, heap, params, gaddr, grid, block, tuple(b), shared, order, rng)
-            for b in blocks
-        ]
+        live = [Block(self, f, heap, params, gaddr, grid, block, tuple(b), shared, order, rng) for b in blocks]
         steps = 0
         while live:
             for b in list(live):
@@ -269,10 +239,7 @@ class Module:
                     raise PtxError(f"{name}: more than {max_steps} instructions: endless loop?")
         for addr, a in bound:
             heap.back(addr, a)
-        stats.unique_read, stats.unique_written = (
-            int(heap.was_read.sum()),
-            int(heap.was_written.sum()),
-        )
+        stats.unique_read, stats.unique_written = int(heap.was_read.sum()), int(heap.was_written.sum())
         return stats
 
 
@@ -319,15 +286,7 @@ class Block:
     SHARED_BASE = 0x0100_0000  # generic window of shared memory, as seen by cvta
 
     def __init__(self, mod, f, heap, params, gaddr, grid, block, ctaid, dyn, order, rng):
-        self.mod, self.f, self.heap, self.params, self.gaddr, self.order, self.rng = (
-            mod,
-            f,
-            heap,
-            params,
-            gaddr,
-            order,
-            rng,
-        )
+        self.mod, self.f, self.heap, self.params, self.gaddr, self.order, self.rng = mod, f, heap, params, gaddr, order, rng
         self.T = block[0] * block[1] * block[2]
         T = np.arange(self.T)
         self.pc = np.zeros(self.T, np.int64)
@@ -403,48 +362,24 @@ class Block:
             if b in getattr(self, "barcount", {}) and who.sum() >= self.barcount[b]:
                 self.waiting[who] = -1
                 return
-        raise PtxError(
-            f"{self.f.name}: threads wait at different barriers {sorted(set(ids.tolist()))}: deadlock"
-        )
+        raise PtxError(f"{self.f.name}: threads wait at different barriers {sorted(set(ids.tolist()))}: deadlock")
 
     # ---- operands
     def special(self, name, L):
         d = {"%tid.x": self.tid[0], "%tid.y": self.tid[1], "%tid.z": self.tid[2]}
         if name in d:
             return d[name][L].astype(np.uint32)
-        c = {
-            "%ctaid.x": self.ctaid[0],
-            "%ctaid.y": self.ctaid[1],
-            "%ctaid.z": self.ctaid[2],
-            "%ntid.x": self.block[0],
-            "%ntid.y": self.block[1],
-            "%ntid.z": self.block[2],
-            "%nctaid.x": self.grid[0],
-            "%nctaid.y": self.grid[1],
-            "%nctaid.z": self.grid[2],
-            "%warpsize": WARP,
-            "%clock": 0,
-            "%smid": 0,
-            "%envreg1": 0,
-            "%envreg2": 0,
-            "%nwarpid": self.nw,
-            "%gridid": 0,
-            "%total_smem_size": len(self.smem),
-            "%dynamic_smem_size": max(0, self.slimit),
-        }
+        c = {"%ctaid.x": self.ctaid[0], "%ctaid.y": self.ctaid[1], "%ctaid.z": self.ctaid[2], "%ntid.x": self.block[0], "%ntid.y": self.block[1],
+             "%ntid.z": self.block[2], "%nctaid.x": self.grid[0], "%nctaid.y": self.grid[1], "%nctaid.z": self.grid[2], "%warpsize": WARP, "%clock": 0, "%smid": 0,
+             "%envreg1": 0, "%envreg2": 0, "%nwarpid": self.nw, "%gridid": 0, "%total_smem_size": len(self.smem), "%dynamic_smem_size": max(0, self.slimit)}
         if name in c:
             return np.full(len(L), c[name], np.uint32)
         if name == "%laneid":
             return (L % WARP).astype(np.uint32)
         if name == "%warpid":
             return (L // WARP).astype(np.uint32)
-        masks = {
-            "%lanemask_lt": lambda l: (1 << l) - 1,
-            "%lanemask_le": lambda l: (2 << l) - 1,
-            "%lanemask_eq": lambda l: 1 << l,
-            "%lanemask_gt": lambda l: 0xFFFFFFFF & ~((2 << l) - 1),
-            "%lanemask_ge": lambda l: 0xFFFFFFFF & ~((1 << l) - 1),
-        }
+        masks = {"%lanemask_lt": lambda l: (1 << l) - 1, "%lanemask_le": lambda l: (2 << l) - 1, "%lanemask_eq": lambda l: 1 << l,
+                 "%lanemask_gt": lambda l: 0xFFFFFFFF & ~((2 << l) - 1), "%lanemask_ge": lambda l: 0xFFFFFFFF & ~((1 << l) - 1)}
         if name in masks:
             return np.array([masks[name](int(x) % WARP) for x in L], np.uint32)
         if name in ("%clock64", "%globaltimer"):
@@ -481,11 +416,7 @@ class Block:
         v = self.mod._imm(o, t)
         if isinstance(v, float):
             return np.full(len(L), encode(np.array(v), t))
-        return (
-            np.full(len(L), np.uint64(v & 0xFFFFFFFFFFFFFFFF)).astype(U[max(w, 8)])
-            if t != "pred"
-            else np.full(len(L), bool(v))
-        )
+        return np.full(len(L), np.uint64(v & 0xFFFFFFFFFFFFFFFF)).astype(U[max(w, 8)]) if t != "pred" else np.full(len(L), bool(v))
 
     def val(self, o, L, t):
         neg = o.startswith("-%")
@@ -501,11 +432,7 @@ class Block:
         if t == "pred":
             u = np.asarray(v, bool)
         r = self.regs.get(o)
-        if (
-            r is None
-            or r.dtype.itemsize < u.dtype.itemsize
-            or (r.dtype == bool) != (u.dtype == bool)
-        ):
+        if r is None or r.dtype.itemsize < u.dtype.itemsize or (r.dtype == bool) != (u.dtype == bool):
             new = np.zeros(self.T, u.dtype)
             if r is not None and r.dtype != bool and u.dtype != bool:
                 new[:] = r.astype(u.dtype)
@@ -532,11 +459,7 @@ class Block:
     def _count_global(self, a, n, L, write=False):
         st = self.mod.stats
         starts = self.heap.starts
-        for i, c in zip(
-            *np.unique(
-                np.searchsorted(starts, a.astype(np.int64), side="right") - 1, return_counts=True
-            )
-        ):
+        for i, c in zip(*np.unique(np.searchsorted(starts, a.astype(np.int64), side="right") - 1, return_counts=True)):
             who = self.mod.owner.get(int(starts[i]))
             r, w = st.per_argument.get(who, (0, 0))
             st.per_argument[who] = (r, w + int(c) * n) if write else (r + int(c) * n, w)
@@ -648,13 +571,7 @@ class Block:
             v = self.raw(o[1], L, t)
             w = width(t) // len(parts)
             for i, p in enumerate(parts):
-                self.put(
-                    p,
-                    L,
-                    ((v >> v.dtype.type(i * w)) & v.dtype.type((1 << w) - 1)).astype(U[w]),
-                    f"b{w}",
-                    1,
-                )
+                self.put(p, L, ((v >> v.dtype.type(i * w)) & v.dtype.type((1 << w) - 1)).astype(U[w]), f"b{w}", 1)
         elif o[1].startswith("<"):  # pack
             parts = [x.strip() for x in o[1].strip("<>").split(",")]
             w = width(t) // len(parts)
@@ -686,14 +603,7 @@ class Block:
             return
         nb = max(width(t) // 8, 1)
         a = self.addr(o[1], L)
-        space = next(
-            (
-                s
-                for s in ("global", "shared", "local", "const")
-                if any(x.split("::")[0] == s for x in op)
-            ),
-            None,
-        )
+        space = next((s for s in ("global", "shared", "local", "const") if any(x.split("::")[0] == s for x in op)), None)
         if space is None:
             space, a = self.generic(a)
         if space == "const":
@@ -716,10 +626,7 @@ class Block:
         raw = np.stack([self.raw(p, L, t) for p in parts], 1)
         raw = np.ascontiguousarray(raw).view(np.uint8).reshape(len(L), -1)
         a = self.addr(o[0], L)
-        space = next(
-            (s for s in ("global", "shared", "local") if any(x.split("::")[0] == s for x in op)),
-            None,
-        )
+        space = next((s for s in ("global", "shared", "local") if any(x.split("::")[0] == s for x in op)), None)
         if space is None:
             space, a = self.generic(a)
         self.store(space, a, raw, L, text)
@@ -754,11 +661,7 @@ class Block:
         else:
             n = int(o[2], 0)
             dst, src = self.addr(o[0], L).astype(np.int64), self.addr(o[1], L)
-            sizes = (
-                self.raw(o[3], L, "u32").astype(np.int64)
-                if len(o) > 3 and not o[3].startswith("%rd")
-                else np.full(len(L), n)
-            )
+            sizes = self.raw(o[3], L, "u32").astype(np.int64) if len(o) > 3 and not o[3].startswith("%rd") else np.full(len(L), n)
             if (sizes > 0).any():
                 self._count_global(src[sizes > 0], n, L[sizes > 0])
             for i, l in enumerate(L):
@@ -813,22 +716,12 @@ class Block:
         return np.array([bits.get(l // WARP, 0) for l in L], np.uint32)
 
     def i_vote(self, op, o, L, t, text):
-        p = (
-            self.val(o[1], L, "pred")
-            if not o[1].startswith("!")
-            else ~self.raw(o[1][1:], L, "pred")
-        )
+        p = self.val(o[1], L, "pred") if not o[1].startswith("!") else ~self.raw(o[1][1:], L, "pred")
         ballot, full = self._mask_of(L, p), self._mask_of(L, np.ones(len(L), bool))
         if "ballot" in op:
             self.put(o[0], L, ballot, "u32", 1)
         else:
-            v = (
-                ballot != 0
-                if "any" in op
-                else ballot == full
-                if "all" in op
-                else (ballot == full) | (ballot == 0)
-            )
+            v = ballot != 0 if "any" in op else ballot == full if "all" in op else (ballot == full) | (ballot == 0)
             self.put(o[0], L, v, "pred")
 
     def i_match(self, op, o, L, t, text):
@@ -842,14 +735,7 @@ class Block:
 
     def i_redux(self, op, o, L, t, text):
         v = self.val(o[1], L, t)
-        f = {
-            "add": np.sum,
-            "min": np.min,
-            "max": np.max,
-            "and": np.bitwise_and.reduce,
-            "or": np.bitwise_or.reduce,
-            "xor": np.bitwise_xor.reduce,
-        }[op[2]]
+        f = {"add": np.sum, "min": np.min, "max": np.max, "and": np.bitwise_and.reduce, "or": np.bitwise_or.reduce, "xor": np.bitwise_xor.reduce}[op[2]]
         out = v.copy()
         for w in np.unique(L // WARP):
             s = L // WARP == w
@@ -903,28 +789,16 @@ class Block:
     @staticmethod
     def _halves(u, kind):
         lo, hi = (u & np.uint32(0xFFFF)).astype(np.uint16), (u >> np.uint32(16)).astype(np.uint16)
-        return (
-            (bf16_to_f32(lo), bf16_to_f32(hi))
-            if kind == "bf16"
-            else (decode(lo, "f16"), decode(hi, "f16"))
-        )
+        return (bf16_to_f32(lo), bf16_to_f32(hi)) if kind == "bf16" else (decode(lo, "f16"), decode(hi, "f16"))
 
     def i_mma(self, op, o, L, t, text):
         shape = next(x for x in op if re.fullmatch(r"m\d+n\d+k\d+", x))
         kind, dt = op[-3], op[-4]
-        if (
-            shape not in ("m16n8k16", "m16n8k8")
-            or dt not in ("f32", "f16")
-            or kind not in ("bf16", "f16", "tf32")
-        ):
+        if shape not in ("m16n8k16", "m16n8k8") or dt not in ("f32", "f16") or kind not in ("bf16", "f16", "tf32"):
             raise PtxError(f"unknown instruction: {text}")
         K = 16 if shape == "m16n8k16" else 8
         outs = [x.strip() for x in o[0].strip("<>").split(",")]
-        A, Bf, C = (
-            self._frag(o[1], L, "b32"),
-            self._frag(o[2], L, "b32"),
-            self._frag(o[3], L, "b32"),
-        )
+        A, Bf, C = self._frag(o[1], L, "b32"), self._frag(o[2], L, "b32"), self._frag(o[3], L, "b32")
         for w in np.unique(L // WARP):
             s = np.nonzero(L // WARP == w)[0]
             if len(s) != WARP:
@@ -950,15 +824,7 @@ class Block:
             prod = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
             if dt == "f32":
                 cf = np.ascontiguousarray(C[s]).view(np.float32)
-                res = np.stack(
-                    [
-                        cf[:, 0] + prod[g, q * 2],
-                        cf[:, 1] + prod[g, q * 2 + 1],
-                        cf[:, 2] + prod[g + 8, q * 2],
-                        cf[:, 3] + prod[g + 8, q * 2 + 1],
-                    ],
-                    1,
-                )
+                res = np.stack([cf[:, 0] + prod[g, q * 2], cf[:, 1] + prod[g, q * 2 + 1], cf[:, 2] + prod[g + 8, q * 2], cf[:, 3] + prod[g + 8, q * 2 + 1]], 1)
                 for i, n in enumerate(outs):
                     self.put(n, L[s], np.ascontiguousarray(res[:, i]).view(np.uint32), "b32", 1)
             else:
@@ -980,28 +846,18 @@ class Block:
             lane = L[s] % WARP
             for i in range(n):
                 rows = a[s][i * 8 : i * 8 + 8]
-                mat = np.ascontiguousarray(self.load("shared", rows, 16, None, text)).view(
-                    np.uint16
-                )  # [8, 8]
+                mat = np.ascontiguousarray(self.load("shared", rows, 16, None, text)).view(np.uint16)  # [8, 8]
                 if trans:
                     mat = mat.T
-                v = mat[lane // 4, lane % 4 * 2].astype(np.uint32) | mat[
-                    lane // 4, lane % 4 * 2 + 1
-                ].astype(np.uint32) << np.uint32(16)
+                v = mat[lane // 4, lane % 4 * 2].astype(np.uint32) | mat[lane // 4, lane % 4 * 2 + 1].astype(np.uint32) << np.uint32(16)
                 self.put(outs[i], L[s], v, "b32", 1)
 
     # atomics: lane by lane
     def i_atom(self, op, o, L, t, text, red=False):
-        kind = next(
-            x
-            for x in op
-            if x in ("add", "min", "max", "exch", "cas", "and", "or", "xor", "inc", "dec")
-        )
+        kind = next(x for x in op if x in ("add", "min", "max", "exch", "cas", "and", "or", "xor", "inc", "dec"))
         args = o if red else o[1:]
         a = self.addr(args[0], L)
-        space = next(
-            (s for s in ("global", "shared") if any(x.split("::")[0] == s for x in op)), None
-        )
+        space = next((s for s in ("global", "shared") if any(x.split("::")[0] == s for x in op)), None)
         if space is None:
             space, a = self.generic(a)
         nb = width(t) // 8
@@ -1009,11 +865,7 @@ class Block:
         c = self.raw(args[2], L, t) if kind == "cas" else None
         old = np.zeros(len(L), U[nb * 8])
         for i, l in enumerate(L):
-            cur = (
-                np.ascontiguousarray(self.load(space, a[i : i + 1], nb, [l], text))
-                .view(U[nb * 8])
-                .reshape(1)
-            )
+            cur = np.ascontiguousarray(self.load(space, a[i : i + 1], nb, [l], text)).view(U[nb * 8]).reshape(1)
             old[i] = cur[0]
             x, y = decode(cur, t), decode(b[i : i + 1], t)
             if kind == "add":
@@ -1027,20 +879,8 @@ class Block:
             elif kind == "dec":
                 v = np.where((x == 0) | (x > y), y, x - 1)
             else:
-                v = {
-                    "min": np.minimum,
-                    "max": np.maximum,
-                    "and": np.bitwise_and,
-                    "or": np.bitwise_or,
-                    "xor": np.bitwise_xor,
-                }[kind](x, y)
-            self.store(
-                space,
-                a[i : i + 1],
-                np.ascontiguousarray(encode(v, t)).view(np.uint8).reshape(1, nb),
-                [l],
-                text,
-            )
+                v = {"min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[kind](x, y)
+            self.store(space, a[i : i + 1], np.ascontiguousarray(encode(v, t)).view(np.uint8).reshape(1, nb), [l], text)
         if not red:
             self.put(o[0], L, old, t, 1)
 
@@ -1098,17 +938,12 @@ class Block:
         if t in ("bf16x2", "f16x2"):
             k = t[:-2]
             a, b, c = (self._halves(self.raw(x, L, "b32"), k) for x in o[1:4])
-            r = [
-                encode((x.astype(np.float64) * y + z).astype(np.float32), k).astype(np.uint32)
-                for x, y, z in zip(a, b, c)
-            ]
+            r = [encode((x.astype(np.float64) * y + z).astype(np.float32), k).astype(np.uint32) for x, y, z in zip(a, b, c)]
             self.put(o[0], L, r[0] | r[1] << np.uint32(16), "b32", 1)
             return
         a, b, c = (self.val(x, L, t) for x in o[1:4])
         if t == "f32":
-            v = (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(
-                np.float32
-            )
+            v = (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float32)
         else:
             v = a * b + c
         self.put(o[0], L, v, t)
@@ -1119,21 +954,12 @@ class Block:
             v = a / b
         else:
             x, y = a.astype(object), b.astype(object)
-            v = np.array(
-                [
-                    0 if q == 0 else (abs(p) // abs(q)) * (1 if (p >= 0) == (q > 0) else -1)
-                    for p, q in zip(x, y)
-                ],
-                dtype=np.int64 if t[0] == "s" else np.uint64,
-            )
+            v = np.array([0 if q == 0 else (abs(p) // abs(q)) * (1 if (p >= 0) == (q > 0) else -1) for p, q in zip(x, y)], dtype=np.int64 if t[0] == "s" else np.uint64)
         self.put(o[0], L, v, t)
 
     def i_rem(self, op, o, L, t, text):
         a, b = self.val(o[1], L, t).astype(object), self.val(o[2], L, t).astype(object)
-        v = np.array(
-            [0 if q == 0 else (abs(p) % abs(q)) * (1 if p >= 0 else -1) for p, q in zip(a, b)],
-            dtype=np.int64 if t[0] == "s" else np.uint64,
-        )
+        v = np.array([0 if q == 0 else (abs(p) % abs(q)) * (1 if p >= 0 else -1) for p, q in zip(a, b)], dtype=np.int64 if t[0] == "s" else np.uint64)
         self.put(o[0], L, v, t)
 
     def _minmax(self, op, o, L, t, f, fn):
@@ -1196,17 +1022,7 @@ class Block:
 
     def i_testp(self, op, o, L, t, text):
         a = self.val(o[1], L, t)
-        self.put(
-            o[0],
-            L,
-            {
-                "finite": np.isfinite,
-                "infinite": np.isinf,
-                "notanumber": np.isnan,
-                "number": lambda x: ~np.isnan(x),
-            }[op[1]](a),
-            "pred",
-        )
+        self.put(o[0], L, {"finite": np.isfinite, "infinite": np.isinf, "notanumber": np.isnan, "number": lambda x: ~np.isnan(x)}[op[1]](a), "pred")
 
     # bits
     def _logic(self, o, L, t, f):
@@ -1239,15 +1055,7 @@ class Block:
     def i_shl(self, op, o, L, t, text):
         w = width(t)
         a, b = self.raw(o[1], L, t), self.raw(o[2], L, "u32").astype(np.int64)
-        self.put(
-            o[0],
-            L,
-            np.where(b >= w, 0, a.astype(np.uint64) << np.minimum(b, 63).astype(np.uint64)).astype(
-                U[w]
-            ),
-            t,
-            1,
-        )
+        self.put(o[0], L, np.where(b >= w, 0, a.astype(np.uint64) << np.minimum(b, 63).astype(np.uint64)).astype(U[w]), t, 1)
 
     def i_shr(self, op, o, L, t, text):
         w = width(t)
@@ -1256,17 +1064,11 @@ class Block:
         if t[0] == "s":
             v = encode(a.astype(np.int64) >> b, t)
         else:
-            v = np.where(
-                b >= w, 0, a.astype(np.uint64) >> np.minimum(b, 63).astype(np.uint64)
-            ).astype(U[w])
+            v = np.where(b >= w, 0, a.astype(np.uint64) >> np.minimum(b, 63).astype(np.uint64)).astype(U[w])
         self.put(o[0], L, v, t, 1)
 
     def i_shf(self, op, o, L, t, text):
-        a, b, c = (
-            self.raw(o[1], L, "b32").astype(np.uint64),
-            self.raw(o[2], L, "b32").astype(np.uint64),
-            self.raw(o[3], L, "b32").astype(np.uint64),
-        )
+        a, b, c = self.raw(o[1], L, "b32").astype(np.uint64), self.raw(o[2], L, "b32").astype(np.uint64), self.raw(o[3], L, "b32").astype(np.uint64)
         c = c & np.uint64(31) if "wrap" in op else np.minimum(c, np.uint64(32))
         v = b << np.uint64(32) | a
         r = (v << c) >> np.uint64(32) if "l" in op else v >> c
@@ -1274,11 +1076,7 @@ class Block:
 
     def i_bfe(self, op, o, L, t, text):
         w = width(t)
-        a, pos, n = (
-            self.raw(o[1], L, f"u{w}"),
-            self.raw(o[2], L, "u32") & 255,
-            self.raw(o[3], L, "u32") & 255,
-        )
+        a, pos, n = self.raw(o[1], L, f"u{w}"), self.raw(o[2], L, "u32") & 255, self.raw(o[3], L, "u32") & 255
         out = []
         for x, p, k in zip(a, pos, n):
             x, p, k = int(x), int(p), int(k)
@@ -1291,12 +1089,7 @@ class Block:
     def i_bfi(self, op, o, L, t, text):
         w = width(t)
         out = []
-        for a, b, p, k in zip(
-            self.raw(o[1], L, t),
-            self.raw(o[2], L, t),
-            self.raw(o[3], L, "u32") & 255,
-            self.raw(o[4], L, "u32") & 255,
-        ):
+        for a, b, p, k in zip(self.raw(o[1], L, t), self.raw(o[2], L, t), self.raw(o[3], L, "u32") & 255, self.raw(o[4], L, "u32") & 255):
             m = ((1 << int(k)) - 1) << int(p)
             out.append(((int(b) & ~m) | ((int(a) << int(p)) & m)) & ((1 << w) - 1))
         self.put(o[0], L, np.array(out, U[w]), t, 1)
@@ -1317,70 +1110,26 @@ class Block:
         self.put(o[0], L, np.array(out, np.uint32), "b32", 1)
 
     def i_popc(self, op, o, L, t, text):
-        self.put(
-            o[0],
-            L,
-            np.array([bin(int(x)).count("1") for x in self.raw(o[1], L, t)], np.uint32),
-            "u32",
-            1,
-        )
+        self.put(o[0], L, np.array([bin(int(x)).count("1") for x in self.raw(o[1], L, t)], np.uint32), "u32", 1)
 
     def i_clz(self, op, o, L, t, text):
         w = width(t)
-        self.put(
-            o[0],
-            L,
-            np.array([w - int(x).bit_length() for x in self.raw(o[1], L, t)], np.uint32),
-            "u32",
-            1,
-        )
+        self.put(o[0], L, np.array([w - int(x).bit_length() for x in self.raw(o[1], L, t)], np.uint32), "u32", 1)
 
     def i_brev(self, op, o, L, t, text):
         w = width(t)
-        self.put(
-            o[0],
-            L,
-            np.array([int(bin(int(x))[2:].zfill(w)[::-1], 2) for x in self.raw(o[1], L, t)], U[w]),
-            t,
-            1,
-        )
+        self.put(o[0], L, np.array([int(bin(int(x))[2:].zfill(w)[::-1], 2) for x in self.raw(o[1], L, t)], U[w]), t, 1)
 
     def i_bfind(self, op, o, L, t, text):
-        self.put(
-            o[0],
-            L,
-            np.array(
-                [(int(x).bit_length() - 1) & 0xFFFFFFFF for x in self.raw(o[1], L, t)], np.uint32
-            ),
-            "u32",
-            1,
-        )
+        self.put(o[0], L, np.array([(int(x).bit_length() - 1) & 0xFFFFFFFF for x in self.raw(o[1], L, t)], np.uint32), "u32", 1)
 
     # choices
     def i_setp(self, op, o, L, t, text):
         a, b = self.val(o[1], L, t), self.val(o[2], L, t)
         c = op[1]
         un = np.isnan(a) | np.isnan(b) if a.dtype.kind == "f" else np.zeros(len(L), bool)
-        table = {
-            "eq": a == b,
-            "ne": (a != b) & ~un,
-            "lt": a < b,
-            "le": a <= b,
-            "gt": a > b,
-            "ge": a >= b,
-            "lo": a < b,
-            "ls": a <= b,
-            "hi": a > b,
-            "hs": a >= b,
-            "num": ~un,
-            "nan": un,
-            "equ": (a == b) | un,
-            "neu": (a != b) | un,
-            "ltu": (a < b) | un,
-            "leu": (a <= b) | un,
-            "gtu": (a > b) | un,
-            "geu": (a >= b) | un,
-        }
+        table = {"eq": a == b, "ne": (a != b) & ~un, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b, "lo": a < b, "ls": a <= b, "hi": a > b, "hs": a >= b,
+                 "num": ~un, "nan": un, "equ": (a == b) | un, "neu": (a != b) | un, "ltu": (a < b) | un, "leu": (a <= b) | un, "gtu": (a > b) | un, "geu": (a >= b) | un}
         v = table[c]
         boolop = next((x for x in op[2:] if x in ("and", "or", "xor")), None)
         d = [x.strip() for x in o[0].split("|")]
@@ -1399,23 +1148,14 @@ class Block:
 
     def i_slct(self, op, o, L, t, text):
         c = self.val(o[3], L, t)
-        self.put(
-            o[0],
-            L,
-            np.where(c >= 0, self.raw(o[1], L, op[-2]), self.raw(o[2], L, op[-2])),
-            op[-2],
-            1,
-        )
+        self.put(o[0], L, np.where(c >= 0, self.raw(o[1], L, op[-2]), self.raw(o[2], L, op[-2])), op[-2], 1)
 
     # conversions
     def i_cvt(self, op, o, L, t, text):
         src, dst = op[-1], op[-2]
         if dst in ("bf16x2", "f16x2") and src == "f32":
             k = dst[:-2]
-            hi, lo = (
-                encode(self.val(o[1], L, src), k).astype(np.uint32),
-                encode(self.val(o[2], L, src), k).astype(np.uint32),
-            )
+            hi, lo = encode(self.val(o[1], L, src), k).astype(np.uint32), encode(self.val(o[2], L, src), k).astype(np.uint32)
             self.put(o[0], L, lo | hi << np.uint32(16), "b32", 1)
             return
         v = self.val(o[1], L, src)
@@ -1432,15 +1172,7 @@ class Block:
                 v = np.clip(np.nan_to_num(v, nan=0.0), 0, 1)
             if not fdst:
                 info = np.iinfo((S if dst[0] == "s" else U)[width(dst)])
-                w = np.where(
-                    np.isnan(v),
-                    0,
-                    np.clip(
-                        np.nan_to_num(v.astype(np.float64), nan=0.0, posinf=1e300, neginf=-1e300),
-                        float(info.min),
-                        float(info.max),
-                    ),
-                )
+                w = np.where(np.isnan(v), 0, np.clip(np.nan_to_num(v.astype(np.float64), nan=0.0, posinf=1e300, neginf=-1e300), float(info.min), float(info.max)))
                 v = np.array([min(max(int(x), info.min), info.max) for x in w], dtype=info.dtype)
         elif not fdst and "sat" in op:
             info = np.iinfo((S if dst[0] == "s" else U)[width(dst)])

@@ -15,20 +15,14 @@ class Stats:
     """
 
     def __init__(self):
-        self.warp_instructions = self.read = self.written = self.requests = self.sectors = (
-            self.ideal_sectors
-        ) = 0
-        self.shared_accesses = self.bank_passes = self.ideal_passes = self.matrix_flops = (
-            self.barriers
-        ) = 0
+        self.warp_instructions = self.read = self.written = self.requests = self.sectors = self.ideal_sectors = 0
+        self.shared_accesses = self.bank_passes = self.ideal_passes = self.matrix_flops = self.barriers = 0
         self.per_argument = {}
         self.ops = {}
         self.unique_read = self.unique_written = 0
 
     def __repr__(self):
         eff = self.ideal_sectors / self.sectors if self.sectors else 1.0
-        return (
-            f"Stats(warp_instructions={self.warp_instructions:,}, read={self.read:,} B (distinct {self.unique_read:,}), written={self.written:,} B "
-            f"(distinct {self.unique_written:,}), coalescing={eff:.2f}, bank conflicts={self.bank_passes / max(self.ideal_passes, 1):.2f}, "
-            f"matrix_flops={self.matrix_flops:,}, barriers={self.barriers})"
-        )
+        return (f"Stats(warp_instructions={self.warp_instructions:,}, read={self.read:,} B (distinct {self.unique_read:,}), written={self.written:,} B "
+                f"(distinct {self.unique_written:,}), coalescing={eff:.2f}, bank conflicts={self.bank_passes / max(self.ideal_passes, 1):.2f}, "
+                f"matrix_flops={self.matrix_flops:,}, barriers={self.barriers})")

@@ -1,6 +1,6 @@
 """Runs Triton kernels from their compiled PTX, on CPU tensors: a stand-in for the GPU.
 
-with use_runner(TritonRunner(order="random", seed=1)) as ...:     # vilamp_kernels.triton.launch
+    with use_runner(TritonRunner(order="random", seed=1)) as ...:     # vilamp_kernels.triton.launch
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        env["PYTHONPATH"] = os.pathsep.join(
-            [str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)]
-        )
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
         # Triton keeps what it compiled by a hash of the kernel, of all that it calls, and of itself.
         env.setdefault("TRITON_CACHE_DIR", str(CACHE / "triton"))
         env.setdefault("TRITON_DEFAULT_FP_FUSION", "1")

@@ -61,20 +61,21 @@ def profile(
     sheet = OutputFile(csv, "--csv") if csv else None
     drawings = _drawings(plot) if plot else {}
 
-    from vilamp.profile import Settings, as_csv, as_dict, compared
+    from vilamp.profile import Settings, as_csv, as_dict, compared, of_the_paper
     from vilamp.profile.rows import CURVE
 
     settings = Settings(batch, prefill_chunk, release_towers, keyframes=keyframes)
     # The model at rest, where the curves begin.
     simulated = simulate([0, *lengths], settings)
-    ours, others = simulated[1:], compared(lengths) if compare else []
+    ours, paper = simulated[1:], of_the_paper()
+    others = [*compared(lengths), *paper] if compare else []
     curves = compared(CURVE) if compare else []
     if sheet:
         sheet.write(as_csv([*ours, *others]).encode())
     if drawings:
         from vilamp.profile.plot import pictures
 
-        for name, content in pictures([*simulated, *curves]).items():
+        for name, content in pictures([*simulated, *curves, *paper]).items():
             drawings[name].write(content)
 
     written = [output.path for output in (sheet, *drawings.values()) if output]
@@ -149,22 +150,24 @@ def _drawings(folder: Path) -> dict[str, OutputFile]:
 
 def _table(rows: list[Row]) -> Table:
     from vilamp.profile.rows import growth
-    from vilamp.profile.simulate import PHASES
 
+    # Selection, which takes next to nothing, is in the CSV.
+    phases = ("embed", "merge", "prefill", "decode")
     weights = rows[0].weights / GIB
     table = Table(
         box=None,
         pad_edge=False,
-        title=f"7B in bf16, simulated: GiB at most in each phase, {weights:.2f} of weights included",
+        title=f"7B in bf16, simulated: most GiB in each phase, with {weights:.2f} of weights",
         title_justify="left",
     )
-    for name in ("frames", "tokens", *PHASES, "peak", "KV cache", "MB/frame", "PFLOP"):
-        table.add_column(name, justify="right", style="bold" if name == "peak" else None)
+    for name in ("frames", "tokens", *phases, "peak", "cache", "MB/frame", "PFLOP"):
+        style = "bold" if name == "peak" else None
+        table.add_column(name, justify="right", style=style, no_wrap=True)
     for row, slope in zip(rows, growth(rows), strict=True):
         table.add_row(
             f"{row.frames:,}",
             f"{row.tokens:,}",
-            *(f"{row.phase_peaks[phase] / GIB:.2f}" for phase in PHASES),
+            *(f"{row.phase_peaks[phase] / GIB:.2f}" for phase in phases),
             f"{row.peak / GIB:.2f}",
             f"{row.cache / GIB:.2f}",
             "" if slope is None else f"{slope / 1e6:.3f}",
@@ -182,11 +185,11 @@ def _comparison(curves: list[Row], rows: list[Row], lengths: list[int]) -> Table
         title="Peak in GB (1e9 bytes), and the frames that fit in a card",
         title_justify="left",
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for length in lengths:
-        table.add_column(f"{length:,}", justify="right")
+        table.add_column(f"{length:,}", justify="right", no_wrap=True)
     for limit in LIMITS:
-        table.add_column(f"in {limit} GB", justify="right", style="dim")
+        table.add_column(f"in {limit} GB", justify="right", style="dim", no_wrap=True)
     for name in dict.fromkeys(row.architecture for row in rows):
         own = {row.frames: row for row in rows if row.architecture == name}
         curve = [row for row in curves if row.architecture == name and row.kind != "reported"]
@@ -199,4 +202,6 @@ def _comparison(curves: list[Row], rows: list[Row], lengths: list[int]) -> Table
 
 
 def _fits(frames: int | None, curve: list[Row]) -> str:
-    return f"{curve[-1].frames:,} or more" if frames is None else f"{frames:,}"
+    if not curve:
+        return ""
+    return f"{curve[-1].frames:,}+" if frames is None else f"{frames:,}"

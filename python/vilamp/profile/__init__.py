@@ -6,7 +6,7 @@ Every figure is a `Row`, whose `kind` says where it comes from.
 """
 
 from .full_size import published_config, without_weights
-from .rows import Row, as_csv, as_dict, compared
+from .rows import Row, as_csv, as_dict, compared, of_the_paper
 from .simulate import Settings, Simulation, Simulator
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "as_csv",
     "as_dict",
     "compared",
+    "of_the_paper",
     "published_config",
     "without_weights",
 ]

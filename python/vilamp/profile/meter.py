@@ -35,7 +35,7 @@ class Reading:
     peak: int = 0
     """Most bytes held at once, what was there before included."""
     flops: int = 0
-    """2 per multiply-add of matrix products, convolutions, attention and the ops of this package."""
+    """2 per multiply-add, see `vilamp.profile.flops`."""
 
 
 class Meter(TorchDispatchMode):

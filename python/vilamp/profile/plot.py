@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 from ..errors import InputError
 from .rows import LIMITS, OURS, Row
 
 PICTURES = ("memory", "compute")
-_OURS, _MARK = "#c2410c", "#1e293b"
+GB, TOP = 10**9, 100
+"""Of the memory axis: a card of 80 GB is near its end."""
+_OURS, _MARK, _LIMIT = "#c2410c", "#1e293b", "#dc2626"
 _OTHERS = ("#7c3aed", "#0891b2", "#65a30d", "#ca8a04", "#2563eb", "#db2777", "#64748b")
 
 
@@ -27,24 +30,22 @@ def pictures(rows: list[Row]) -> dict[str, bytes]:
     """PNG files by name, of `PICTURES`."""
     return {
         "memory": _memory([row for row in rows if row.kind != "reported"], rows),
-        "compute": _draw(
-            [row for row in rows if row.flops is not None],
-            lambda row: row.flops / 1e15,
-            "PFLOP for one question, 2 per multiply-add",
-        ),
+        "compute": _compute([row for row in rows if row.flops is not None]),
     }
 
 
 def _memory(lines: list[Row], rows: list[Row]) -> bytes:
     def limits(axis) -> None:
+        axis.set_ylim(0, TOP)
         for limit in LIMITS:
-            axis.axhline(limit, color="#dc2626", linewidth=0.8, linestyle=(0, (4, 3)))
-            axis.text(10_050, limit, f"OOM at {limit} GB", color="#dc2626", fontsize=8, va="center")
+            axis.axhline(limit, color=_LIMIT, linewidth=0.8, linestyle=(0, (4, 3)))
+            text = {"xy": (1, limit), "xycoords": ("axes fraction", "data"), "va": "bottom"}
+            axis.annotate(f"OOM at {limit} GB", **text, ha="right", color=_LIMIT, fontsize=8)
         marks = [row for row in rows if row.kind == "reported"]
         if marks:
             axis.plot(
                 [row.frames for row in marks],
-                [row.peak / 1e9 for row in marks],
+                [row.peak / GB for row in marks],
                 linestyle="none",
                 marker="D",
                 markersize=5,
@@ -52,15 +53,21 @@ def _memory(lines: list[Row], rows: list[Row]) -> bytes:
                 label=f"{marks[0].architecture} by the paper",
             )
 
-    return _draw(lines, lambda row: row.peak / 1e9, "peak memory, GB", limits)
+    return _draw(lines, lambda row: row.peak / GB, "peak memory, GB", limits)
+
+
+def _compute(lines: list[Row]) -> bytes:
+    label = "PFLOP for one question, 2 per multiply-add"
+    return _draw(lines, lambda row: row.flops / 1e15, label, lambda axis: axis.set_yscale("log"))
 
 
 def _draw(
     rows: list[Row],
     value: Callable[[Row], float],
     label: str,
-    more: Callable[[object], None] | None = None,
+    finish: Callable[[Any], None],
 ) -> bytes:
+    import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -68,24 +75,20 @@ def _draw(
     colours = iter(_OTHERS * 2)
     for name in dict.fromkeys(row.architecture for row in rows):
         line = [row for row in rows if row.architecture == name and value(row) > 0]
+        frames, values = [row.frames for row in line], [value(row) for row in line]
         ours = name == OURS
-        axis.plot(
-            [row.frames for row in line],
-            [value(row) for row in line],
-            color=_OURS if ours else next(colours),
-            linewidth=2.4 if ours else 1.4,
-            marker="o" if ours else None,
-            markersize=4,
-            zorder=3 if ours else 2,
-            label=f"{name} (ours, simulated)" if ours else name,
-        )
-    if more:
-        more(axis)
-    axis.set_yscale("log")
-    axis.set_xlim(0, max((row.frames for row in rows), default=1))
+        style = {"color": _OURS if ours else next(colours), "linewidth": 2.4 if ours else 1.4}
+        if ours:
+            # The points are simulated; both figures are nearly linear in between.
+            axis.plot(frames, values, "o", color=_OURS, markersize=5, zorder=3)
+            dense = np.linspace(frames[0], frames[-1], 400)
+            frames, values, style["zorder"] = dense, np.interp(dense, frames, values), 3
+        axis.plot(frames, values, label=f"{name} (ours, simulated)" if ours else name, **style)
+    finish(axis)
+    axis.set_xlim(left=0)
     axis.set_xlabel("frames")
     axis.set_ylabel(label)
-    axis.grid(alpha=0.25, which="both", linewidth=0.5)
+    axis.grid(alpha=0.25, linewidth=0.5)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     content = io.BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -66,17 +67,21 @@ class Row:
 
 
 def compared(frames: Iterable[int]) -> list[Row]:
-    """The other architectures at these numbers of frames, then what the paper reports."""
+    """The other architectures at these numbers of frames."""
     frames = list(frames)
-    rows = [Row.computed(other, n) for other in architectures() for n in frames]
+    return [Row.computed(other, n) for other in architectures() for n in frames]
+
+
+def of_the_paper() -> list[Row]:
+    """What the paper reports."""
     name = table()["reported"]["name"]
-    return rows + [Row(name, "reported", n, round(gb * 1e9)) for n, gb in reported().items()]
+    return [Row(name, "reported", n, round(gb * 1e9)) for n, gb in reported().items()]
 
 
 def growth(rows: list[Row]) -> list[float | None]:
     """Bytes per further frame from each row's predecessor to it; None for the first."""
     slopes: list[float | None] = [None]
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in itertools.pairwise(rows):
         slopes.append((row.peak - before.peak) / (row.frames - before.frames))
     return slopes[: len(rows)]
 
@@ -85,7 +90,7 @@ def most_frames(rows: list[Row], limit: int) -> int | None:
     """The largest number of frames that fits in `limit` bytes, on the lines between rows in order
     of frames; None when even the last row fits."""
     fitting = 0
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in itertools.pairwise(rows):
         if before.peak > limit:
             return fitting
         if row.peak > limit:
