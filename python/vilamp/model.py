@@ -288,6 +288,8 @@ class ViLAMP(nn.Module):
         pixels = inputs.normalised_pixels("SigLIP", frames, size, self.device)
         if pixels is None:
             pixels = self.siglip_pixels(frames)
+        # Held until the tower is through, and the dtype that its first layer casts to.
+        pixels = pixels.to(self.dtype)
         linear, gelu, _ = self.projector
         return gelu(linear(self.vision_tower(pixels)))
 
@@ -463,6 +465,8 @@ class ViLAMP(nn.Module):
             merged.append(merger.push(patches, a)[0])
             here = chosen[(chosen >= a) & (chosen < b)] - a
             full.append(self.keyframe_tokens(patches[here]))
+            # Not beside those of the next batch.
+            del patches
         tokens = torch.cat(merged)
         visual = visual_sequence(chosen, torch.cat(full), tokens)
         return Embedding(self.assemble(input_ids, visual), chosen, tokens, selection)
@@ -492,6 +496,18 @@ class ViLAMP(nn.Module):
             temperature=temperature,
             seed=seed,
         )
+
+    def vision_modules(self) -> tuple[nn.Module, ...]:
+        """What is needed to turn frames into tokens, and not to answer."""
+        return self.vision_tower, self.frame_selector, self.projector, self.composer_projector
+
+    def move_vision(self, device: torch.device | str) -> None:
+        """Move `vision_modules` to a device, such as `"cpu"` while a long prompt is read on a GPU.
+
+        The language model stays; frames can be looked at again once they are back beside it.
+        """
+        for module in self.vision_modules():
+            module.to(device)
 
     def session(self, source: Any, **options: Any) -> VideoSession:
         """Any number of questions about one video, read as a stream; see `vilamp.session`."""

@@ -288,6 +288,8 @@ class VideoSession:
                     full = visual.is_keyframe(index)
                     grid = None if full else weights[question, index - batch.start]
                     pictures[question].append(self._illustration(batch.pictures[index], grid))
+            # Not beside those of the next batch.
+            del batch, patches, pooled, merged, weights
         self._require_count(count, at_most=merger.position)
         return [(v.tokens, shown) for v, shown in zip(visuals, pictures, strict=True)]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..reference.pooling import check_assignment, empty_outputs
 from .launch import launch
 from .maps import Map, MappedRows, map_rows, mapped_tile, tile_of
-from .rows import floored_norm, unit_stride, vector
+from .rows import VECTOR_BYTES, floored_norm, unit_stride
 
 BANK_BYTES = 512 << 20
 """Most bytes of mapped reference frames. A bank that may need more, such as all frames of a
@@ -576,5 +576,5 @@ def pool_by_cosines(
         BLOCK_C=block_c,
         BLOCK_S=256,
         # One load of 16 bytes per thread and row: sums over rows stay within a thread.
-        num_warps=max(1, block_c // vector(x.dtype) // 32),
+        num_warps=max(1, block_c // (VECTOR_BYTES // x.dtype.itemsize) // 32),
     )

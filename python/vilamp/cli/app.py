@@ -10,6 +10,7 @@ from vilamp.cli.ask import ask
 from vilamp.cli.cache import cache
 from vilamp.cli.doctor import doctor
 from vilamp.cli.errors import exit_status
+from vilamp.cli.profile import profile
 from vilamp.cli.select import select
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (ask, select, cache, doctor):
+for command in (ask, select, profile, cache, doctor):
     app.command()(command)
 
 

@@ -21,6 +21,7 @@ LABELS = {
     "merge": "reading keyframes, merging the rest",
     "answer": "answering",
     "sheet": "drawing the sheet",
+    "profile": "running the model on nothing",
 }
 """What a phase is called on the screen."""
 

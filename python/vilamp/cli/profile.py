@@ -1,0 +1,207 @@
+"""`vilamp profile`: memory and compute of the full-size model against frames of video."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vilamp.cli import options
+from vilamp.cli.output import OutputFile, print_json
+from vilamp.cli.progress import ProgressBars
+from vilamp.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vilamp.profile import Row, Settings
+
+FRAMES = "64,256,1024,8192,10000"
+MOST_FRAMES = 1_000_000
+GIB = 2**30
+
+
+def profile(
+    frames: Annotated[
+        str, typer.Option("--frames", metavar="N,N,...", help="Lengths of video, in frames.")
+    ] = FRAMES,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Frames that a vision tower is given at once.")
+    ] = 16,
+    prefill_chunk: Annotated[
+        int, typer.Option("--prefill-chunk", min=1, help="Tokens of the prompt read at once.")
+    ] = 1024,
+    release_towers: Annotated[
+        bool,
+        typer.Option(
+            "--release-towers", help="Move the vision towers off the device before the prompt."
+        ),
+    ] = False,
+    keyframes: options.Keyframes = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Beside other architectures, from their configs.")
+    ] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write all figures.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FOLDER", help="Draw memory.png and compute.png there."),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Simulate memory and compute of the 7B model, without its weights and without a GPU."""
+    lengths = frame_counts(frames)
+    sheet = OutputFile(csv, "--csv") if csv else None
+    drawings = _drawings(plot) if plot else {}
+
+    from vilamp.profile import Settings, as_csv, as_dict, compared, of_the_paper
+    from vilamp.profile.rows import CURVE
+
+    settings = Settings(batch, prefill_chunk, release_towers, keyframes=keyframes)
+    # The model at rest, where the curves begin.
+    simulated = simulate([0, *lengths], settings)
+    ours, paper = simulated[1:], of_the_paper()
+    others = [*compared(lengths), *paper] if compare else []
+    curves = compared(CURVE) if compare else []
+    if sheet:
+        sheet.write(as_csv([*ours, *others]).encode())
+    if drawings:
+        from vilamp.profile.plot import pictures
+
+        for name, content in pictures([*simulated, *curves, *paper]).items():
+            drawings[name].write(content)
+
+    written = [output.path for output in (sheet, *drawings.values()) if output]
+    if json:
+        print_json(
+            {
+                "settings": {"frames": lengths, **asdict(settings)},
+                "rows": [as_dict(row) for row in (*ours, *others)],
+                "written": [str(path) for path in written],
+            }
+        )
+        return
+    console = Console(highlight=False)
+    console.print(_table(ours))
+    if compare:
+        console.print()
+        console.print(_comparison([*simulated, *curves], [*ours, *others], lengths))
+    for path in written:
+        print(f"written: {path}", file=sys.stderr)
+
+
+def frame_counts(text: str) -> list[int]:
+    """Ascending, each once.
+
+    Raises:
+        InputError: not whole numbers from 1 to a million.
+    """
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        counts = []
+    if not counts or counts[0] < 1 or counts[-1] > MOST_FRAMES:
+        raise InputError(
+            f"--frames: wanted numbers from 1 to {MOST_FRAMES}, as in {FRAMES}, got {text!r}"
+        )
+    return counts
+
+
+def simulate(lengths: Sequence[int], settings: Settings) -> list[Row]:
+    """The full-size model at these numbers of frames."""
+    import torch
+
+    from vilamp.profile import Row, Simulator, published_config, without_weights
+    from vilamp.profile.simulate import SWEEPS
+
+    simulator = Simulator(without_weights(published_config(), torch.bfloat16), settings)
+    rows: list[Row] = []
+    total, before = len(SWEEPS) * sum(lengths), 0
+    with ProgressBars() as bars:
+        bars("profile", 0, total)
+        for count in lengths:
+
+            def show(phase: str, done: int, of: int, count: int = count, start: int = before):
+                share = SWEEPS.index(phase) + done / max(of, 1)
+                bars("profile", start + int(share * count), total)
+
+            rows.append(Row.simulated(simulator.run(count, show)))
+            before += len(SWEEPS) * count
+    return rows
+
+
+def _drawings(folder: Path) -> dict[str, OutputFile]:
+    from vilamp.profile.plot import PICTURES, require_matplotlib
+
+    require_matplotlib("--plot")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--plot: cannot make {folder}: {error.strerror or error}") from error
+    return {name: OutputFile(folder / f"{name}.png", "--plot") for name in PICTURES}
+
+
+def _table(rows: list[Row]) -> Table:
+    from vilamp.profile.rows import growth
+
+    # Selection, which takes next to nothing, is in the CSV.
+    phases = ("embed", "merge", "prefill", "decode")
+    weights = rows[0].weights / GIB
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title=f"7B in bf16, simulated: most GiB in each phase, with {weights:.2f} of weights",
+        title_justify="left",
+    )
+    for name in ("frames", "tokens", *phases, "peak", "cache", "MB/frame", "PFLOP"):
+        style = "bold" if name == "peak" else None
+        table.add_column(name, justify="right", style=style, no_wrap=True)
+    for row, slope in zip(rows, growth(rows), strict=True):
+        table.add_row(
+            f"{row.frames:,}",
+            f"{row.tokens:,}",
+            *(f"{row.phase_peaks[phase] / GIB:.2f}" for phase in phases),
+            f"{row.peak / GIB:.2f}",
+            f"{row.cache / GIB:.2f}",
+            "" if slope is None else f"{slope / 1e6:.3f}",
+            f"{row.flops / 1e15:.2f}",
+        )
+    return table
+
+
+def _comparison(curves: list[Row], rows: list[Row], lengths: list[int]) -> Table:
+    from vilamp.profile.rows import LIMITS, most_frames
+
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title="Peak in GB (1e9 bytes), and the frames that fit in a card",
+        title_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    for length in lengths:
+        table.add_column(f"{length:,}", justify="right", no_wrap=True)
+    for limit in LIMITS:
+        table.add_column(f"in {limit} GB", justify="right", style="dim", no_wrap=True)
+    for name in dict.fromkeys(row.architecture for row in rows):
+        own = {row.frames: row for row in rows if row.architecture == name}
+        curve = [row for row in curves if row.architecture == name and row.kind != "reported"]
+        fits = [
+            _fits(most_frames(curve, limit * 10**9), curve) if curve else "" for limit in LIMITS
+        ]
+        peaks = (f"{own[n].peak / 1e9:.1f}" if n in own else "" for n in lengths)
+        table.add_row(name, *peaks, *fits)
+    return table
+
+
+def _fits(frames: int | None, curve: list[Row]) -> str:
+    if not curve:
+        return ""
+    return f"{curve[-1].frames:,}+" if frames is None else f"{frames:,}"

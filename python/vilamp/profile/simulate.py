@@ -1,0 +1,247 @@
+"""A question about a video of any length, run without weights and without computing anything.
+
+The model's own code runs on fake tensors under a `Meter`: what is allocated here is what a device
+would allocate for the same calls. The order of the calls, and what is kept between them, is that of
+`vilamp.session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..generate import PREFILL_CHUNK
+from ..keyframes import Selection
+from ..model import ViLAMP
+from ..prompt import IMAGE_TOKEN_ID
+from . import workspace
+from .folding import Folding
+from .meter import Meter, Reading, Workspace
+
+PHASES = ("embed", "select", "merge", "prefill", "decode")
+SWEEPS = ("embed", "merge", "answer")
+"""What progress is shown of."""
+PROMPT_BEFORE, PROMPT_AFTER = 14, 26
+"""Tokens on both sides of the video, with a question of some 20 tokens."""
+STEPS = 3
+"""New tokens that are run; the others take what the last of these took."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the model is used."""
+
+    batch: int = 16
+    """Frames that a vision tower is given at once; `VideoSession`'s default."""
+    prefill_chunk: int = PREFILL_CHUNK
+    release_towers: bool = False
+    """Vision towers, projector and maps leave the device before the prompt is read."""
+    new_tokens: int = 64
+    keyframes: int | None = None
+    """Budget of keyframes; the model's when None."""
+
+
+@dataclass
+class Simulation:
+    """Bytes and products of one question about a video."""
+
+    frames: int
+    tokens: int = 0
+    """Of the prompt, the video's included."""
+    weights: int = 0
+    """Bytes of all weights."""
+    cache: int = 0
+    """Bytes of the key-value cache."""
+    peaks: dict[str, int] = field(default_factory=dict)
+    """Most bytes held at once in each phase, weights included."""
+    flops: dict[str, int] = field(default_factory=dict)
+    """Of each phase, 2 per multiply-add."""
+
+    @property
+    def peak(self) -> int:
+        return max(self.peaks.values(), default=self.weights)
+
+    @property
+    def total_flops(self) -> int:
+        return sum(self.flops.values())
+
+
+class Simulator:
+    """Simulates videos of any length for one model.
+
+    Args:
+        model: from `full_size.without_weights`, or one with weights, for which `fake` is False.
+        settings: how it is used.
+        fold: count repeated batches instead of running them.
+        kernels: what the ops of this package need while they run, see `vilamp.profile.workspace`.
+        fake: compute nothing.
+    """
+
+    def __init__(
+        self,
+        model: ViLAMP,
+        settings: Settings | None = None,
+        *,
+        fold: bool = True,
+        kernels: Workspace = workspace.gpu,
+        fake: bool = True,
+    ):
+        self.model = model
+        self.settings = settings or Settings()
+        self._folding = Folding(fold)
+        self._kernels = kernels
+        self._fake = fake
+
+    @torch.no_grad()
+    def run(self, frames: int, progress: Progress | None = None) -> Simulation:
+        """One question about a video of so many frames (0: the model alone, at rest).
+
+        Args:
+            progress: called as `progress(phase, done, total)`, in frames or tokens.
+        """
+        meter = Meter(fake=self._fake, workspace=self._kernels)
+        meter.track(*self.model.parameters(), *self.model.buffers())
+        found = Simulation(frames, weights=meter.held)
+        if frames:
+            with meter:
+                _Run(self.model, self.settings, self._folding, meter, found, progress).all()
+        return found
+
+
+class _Run:
+    """One pass through all phases."""
+
+    def __init__(
+        self,
+        model: ViLAMP,
+        settings: Settings,
+        folding: Folding,
+        meter: Meter,
+        found: Simulation,
+        progress: Progress | None,
+    ):
+        self.model, self.settings, self.folding = model, settings, folding
+        self.meter, self.found = meter, found
+        self.progress = progress or (lambda phase, done, total: None)
+
+    def all(self) -> None:
+        with _Phase(self, "embed"):
+            embeds = self.embed()
+        with _Phase(self, "select"):
+            # As many tokens as a question has that fills CLIP's context.
+            context = self.model.config.clip_config.text_config.max_position_embeddings
+            question = self.model.embed_question(torch.zeros((1, context), dtype=torch.int64))
+            selection = self.model.select(embeds, question, self.settings.keyframes)
+        with _Phase(self, "merge"):
+            visual = self.merge(question, selection)
+        if self.settings.release_towers:
+            for module in self.model.vision_modules():
+                self.meter.release(*module.parameters(), *module.buffers())
+        self.answer(visual)
+
+    def embed(self) -> Tensor:
+        size = self.model.config.clip_config.vision_config.image_size
+        embeds = []
+        for start, stop in self.batches("embed"):
+            images = _blank(stop - start, size)
+            key = ("embed", stop - start)
+            run = lambda images=images: self.model.embed_frames(images)  # noqa: E731
+            embeds.append(self.folding.run(self.meter, key, run))
+        return torch.cat(embeds)
+
+    def merge(self, question: Tensor, selection: Selection) -> Tensor:
+        size = self.model.config.vision_config.image_size
+        keyframes = set(selection.indices[0].tolist())
+        merger = self.model.merger(question, selection)
+        tokens: list[Tensor] = []
+        for start, stop in self.batches("merge"):
+            images = _blank(stop - start, size)
+            key = ("patches", stop - start)
+            run = lambda images=images: self.model.patches(images)  # noqa: E731
+            patches = self.folding.run(self.meter, key, run)
+            merged = merger.push(patches, start)
+            full = [frame - start for frame in range(start, stop) if frame in keyframes]
+            grids = iter(self.model.keyframe_tokens(patches[full]))
+            for row in range(stop - start):
+                whole = start + row in keyframes
+                tokens.append(next(grids) if whole else merged[0, row : row + 1].clone())
+            del patches, merged, grids
+        return torch.cat(tokens)
+
+    def answer(self, visual: Tensor) -> None:
+        """Prompt and answer; what is read of the new tokens ends each phase."""
+        text = self.model.config.text_config
+        before, after = [1] * PROMPT_BEFORE, [1] * PROMPT_AFTER
+        ids = torch.tensor([[*before, IMAGE_TOKEN_ID, *after]])
+        phases = iter((_Phase(self, "prefill"), *(_Phase(self, "decode") for _ in range(STEPS))))
+        phase = next(phases)
+        phase.__enter__()
+        steps: list[tuple[Reading, int]] = []
+
+        def next_phase(token: int) -> None:
+            nonlocal phase
+            phase.__exit__()
+            steps.append((self.meter.now, self.meter.held))
+            self.progress("answer", len(steps), min(STEPS, self.settings.new_tokens))
+            if len(steps) > STEPS:
+                raise _Enough
+            phase = next(phases)
+            phase.__enter__()
+
+        self.progress("answer", 0, min(STEPS, self.settings.new_tokens))
+        embeds = self.model.assemble(ids, visual)
+        length = embeds.shape[1] + self.settings.new_tokens
+        width = text.hidden_size // text.num_attention_heads
+        states = text.num_hidden_layers * 2 * text.num_key_value_heads * width
+        self.found.tokens = embeds.shape[1]
+        self.found.cache = states * length * embeds.element_size()
+        try:
+            self.model.decode(
+                embeds,
+                self.settings.new_tokens,
+                on_token=next_phase,
+                prefill_chunk=self.settings.prefill_chunk,
+            )
+        except _Enough:
+            # Further steps are like the last one, each on top of the logits of those before it.
+            left = max(0, self.settings.new_tokens - 1 - STEPS)
+            (_, held), (last, after_last) = steps[-2:]
+            self.found.peaks["decode"] += left * (after_last - held)
+            self.found.flops["decode"] += left * last.flops
+
+    def batches(self, phase: str) -> list[tuple[int, int]]:
+        n, batch = self.found.frames, self.settings.batch
+        for start in range(0, n, batch):
+            self.progress(phase, start, n)
+            yield start, min(start + batch, n)
+        self.progress(phase, n, n)
+
+
+class _Phase:
+    """What happens inside `with` goes to a phase of the result."""
+
+    def __init__(self, run: _Run, name: str):
+        self.run, self.name = run, name
+
+    def __enter__(self) -> None:
+        self.run.meter.start()
+
+    def __exit__(self, *_: object) -> None:
+        peaks, flops, now = self.run.found.peaks, self.run.found.flops, self.run.meter.now
+        peaks[self.name] = max(peaks.get(self.name, 0), now.peak)
+        flops[self.name] = flops.get(self.name, 0) + now.flops
+
+
+class _Enough(Exception):
+    """The steps that are run are over."""
+
+
+def _blank(n: int, size: int) -> np.ndarray:
+    """Frames that are as large as a tower wants them already."""
+    return np.zeros((n, size, size, 3), np.uint8)
