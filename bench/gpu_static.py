@@ -25,10 +25,11 @@ from .gpu import compiled, shapes
 
 BUDGET = Path(__file__).parent / "gpu_budget.csv"
 COLUMNS = (
-    *("backend", "op", "case", "kernel", "target", "registers", "spills", "shared", "warps"),
+    *("backend", "op", "case", "kernel", "variant", "target"),
+    *("registers", "spills", "shared", "warps"),
     *("occupancy", "widest_load", "loop_load", "matrix", "compiler"),
 )
-KEY = ("backend", "case", "kernel", "target")
+KEY = ("backend", "case", "kernel", "variant", "target")
 MOST, LEAST = ("registers", "spills", "shared"), ("loop_load",)
 
 Row = dict[str, str]
@@ -60,6 +61,7 @@ def examine(job: Job) -> Row:
         "op": launch.op,
         "case": launch.case,
         "kernel": found.kernel,
+        "variant": str(_variant(backend, dtype, number)),
         "target": found.target,
         "registers": str(found.registers),
         "spills": str(found.spills),
@@ -130,6 +132,15 @@ def _launches(backend: str, dtype: str) -> list:
         found = shapes.cuda_launches(dtype)
         keys = [(n.launch.kernel, n.case) for n in found]
     return list(dict(zip(keys, found, strict=True)).values())
+
+
+def _variant(backend: str, dtype: str, number: int) -> int:
+    """Tells launches of one kernel in one case apart, which differ in their constants."""
+    names = [
+        (n.case, n.kernel.__name__ if backend == "triton" else n.launch.kernel)
+        for n in _launches(backend, dtype)
+    ]
+    return names[:number].count(names[number])
 
 
 @cache

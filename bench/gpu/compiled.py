@@ -35,8 +35,8 @@ blocks (CUDA C++ Programming Guide, technical specifications)."""
 
 @dataclass(frozen=True)
 class Resources:
-    """One kernel on one target. `loop_load` is the narrowest load of global memory in a loop that
-    streams (the widest of each loop counts), in bytes; 0 where no loop loads."""
+    """One kernel on one target. `loop_load` is the narrowest load of global memory, in bytes, in
+    the loop that streams (those that carry less than a tenth of it aside); 0 where none loads."""
 
     kernel: str
     target: str
@@ -132,7 +132,7 @@ LOAD = re.compile(r"\bld\.global\S*?(?:\.v(\d))?\.[bfus](\d+)\s")
 
 def loads(ptx: str) -> dict[str, int | str]:
     """Widths of the loads from global memory, and which matrix instruction is there."""
-    lines = [line.strip() for line in ptx.splitlines()]
+    lines = [line.partition("//")[0].strip() for line in ptx.splitlines()]
     labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"[\w$]+:", line)}
     widths = {i: w for i, line in enumerate(lines) if (w := load_width(line))}
     loops = [
@@ -147,13 +147,16 @@ def loads(ptx: str) -> dict[str, int | str]:
         for loop in loops
         if not any(o != loop and loop[0] <= o[0] and o[1] <= loop[1] for o in loops)
     ]
-    widest = [
-        max(found) for a, b in inner if (found := [w for i, w in widths.items() if a < i < b])
-    ]
+    # The one that loads most bytes streams. A few narrow loads beside them, of a row number or of a
+    # norm, do not count.
+    streams = max(
+        ([w for i, w in widths.items() if a < i < b] for a, b in inner), key=sum, default=[]
+    )
+    carrying = [w for w in set(streams) if 10 * w * streams.count(w) >= sum(streams)]
     mma = re.search(r"\b(wgmma\.mma_async|mma\.sync|tcgen05\.mma)\S*", ptx)
     return {
         "widest_load": max(widths.values(), default=0),
-        "loop_load": min(widest, default=0),
+        "loop_load": min(carrying, default=0),
         "matrix": mma.group(0) if mma else "",
     }
 
