@@ -168,8 +168,21 @@ class GlobalMemory:
                 parts.append((buffer, inside))
                 found += len(inside)
         if found != len(address):
-            raise PtxError(f"global access outside every buffer: {what}")
+            inside = np.concatenate([np.arange(0), *(who for _, who in parts)])
+            bad = int(np.delete(address, inside)[0])
+            raise PtxError(f"global access outside every buffer: {what}; {self._place(bad)}")
         return parts
+
+    def _place(self, address: int) -> str:
+        """An address in words."""
+        below = [b for b in self.buffers if b.base <= address]
+        if not below:
+            return f"address {address:#x}"
+        buffer = max(below, key=lambda b: b.base)
+        arguments = ", ".join(str(owner.position) for owner in buffer.owners)
+        past = address - buffer.end
+        where = f"{past} bytes past the end" if past >= 0 else f"{-past} bytes before the end"
+        return f"{where} of argument {arguments}"
 
     def load(self, address: np.ndarray, n: int, what: str) -> np.ndarray:
         """Elements of `n` bytes at the addresses (int64)."""
