@@ -11,6 +11,7 @@ from ptx import PtxError, cuda_ptx, known_triton
 from ptx.cuda_runner import CudaRunner
 from ptx.machine import ORDERS
 from ptx.memory import NO_RESERVE
+from ptx.registers import assemblers, usage
 from ptx.triton_runner import TritonRunner
 
 from vilamp_kernels.cuda.launch import Launch
@@ -113,11 +114,23 @@ class TestTriton:
         a, b, out = random(40, 72, dtype=dtype), random(72, 40, dtype=dtype), unwritten(40, 40)
         args = (a, b, out, 40, 40, 72)
         options = {"BLOCK_R": 64, "BLOCK_C": 32, "BLOCK_D": 32, "num_warps": 4, "num_stages": 3}
-        options |= {"PRECISION": precision, "OUT": tl.float32}
+        options |= {"PRECISION": precision, "ACC": tl.float32}
         stats = self.run(order, known_triton.matmul, (1, 2), *args, **options)
         torch.testing.assert_close(out, (a.double() @ b.double()).float(), rtol=1e-5, atol=2e-5)
         products = {None: 1, "ieee": 0, "tf32x3": 3}[precision]
         assert stats.matrix_flops == products * 2 * 64 * 64 * 96
+
+    def test_matmul_of_bytes(self, order):
+        import triton.language as tl
+
+        a, b = ((random(*shape) * 50).clip(-128, 127).char() for shape in ((40, 72), (72, 40)))
+        out = unwritten(40, 40, dtype=torch.int32)
+        options = {"BLOCK_R": 64, "BLOCK_C": 32, "BLOCK_D": 32, "num_warps": 4}
+        options |= {"PRECISION": None, "ACC": tl.int32}
+        args = (a, b, out, 40, 40, 72)
+        stats = self.run(order, known_triton.matmul, (1, 2), *args, **options)
+        assert torch.equal(out, a.int() @ b.int())
+        assert stats.matrix_flops == 2 * 64 * 64 * 96
 
     def test_far_offset(self):
         """A row that begins 5 GB into its tensor."""
@@ -155,14 +168,14 @@ class TestTriton:
 
 class TestCuda:
     @staticmethod
-    def run(order, kernel, grid, block, *args, seed=1, **more):
-        runner = CudaRunner(order, seed)
+    def run(order, kernel, grid, block, *args, races=True, **more):
+        runner = CudaRunner(order, 1, races)
         runner(Launch(kernel, (*grid, 1, 1)[:3], (*block, 1, 1)[:3], args, **more))
         return runner.launches[0][1]
 
-    def transpose(self, order, kernel):
+    def transpose(self, order, kernel, **more):
         x, out = random(50, 70), unwritten(70, 50)
-        stats = self.run(order, kernel, (3, 2), (32, 8), x, out, 50, 70)
+        stats = self.run(order, kernel, (3, 2), (32, 8), x, out, 50, 70, **more)
         return x, out, stats
 
     def test_transpose(self, order):
@@ -171,14 +184,19 @@ class TestCuda:
         assert stats.bank_conflicts == 1.0 and stats.barriers == 6 * 8
 
     def test_transpose_without_barrier(self):
-        assert any(
-            not torch.equal(out, x.T)
-            for x, out, _ in (self.transpose(order, "transpose_no_barrier") for order in ORDERS)
-        )
+        kernel = "transpose_no_barrier"
+        runs = [self.transpose(order, kernel, races=False) for order in ORDERS]
+        assert any(not torch.equal(out, x.T) for x, out, _ in runs)
 
-    def double_buffer(self, order, kernel, shared=2 * 64 * 16):
+    def test_race(self, order):
+        with pytest.raises(PtxError, match="race: "):
+            self.transpose(order, "transpose_no_barrier")
+        with pytest.raises(PtxError, match="race: "):
+            self.double_buffer(order, "double_buffer_no_barrier")
+
+    def double_buffer(self, order, kernel, shared=2 * 64 * 16, **more):
         x, out = random(5, 256), unwritten(256)
-        stats = self.run(order, kernel, (1,), (64,), x, out, 5, shared=shared)
+        stats = self.run(order, kernel, (1,), (64,), x, out, 5, shared=shared, **more)
         assert stats.per_argument[0] == (5 * 256 * 4, 0)
         return torch.allclose(out, x.sum(0), atol=1e-5)
 
@@ -187,7 +205,8 @@ class TestCuda:
 
     @pytest.mark.parametrize("missing", ["wait", "barrier"])
     def test_double_buffer_without(self, missing):
-        assert not all(self.double_buffer(o, f"double_buffer_no_{missing}") for o in ORDERS)
+        kernel = f"double_buffer_no_{missing}"
+        assert not all(self.double_buffer(o, kernel, races=False) for o in ORDERS)
 
     def test_too_little_shared_memory(self):
         with pytest.raises(PtxError, match="shared access outside"):
@@ -198,11 +217,11 @@ class TestCuda:
             self.double_buffer("forward", "double_buffer_right", shared=200 << 10)
 
     def grid_reverse(self, order, kernel):
-        x, middle, out = random(1000), unwritten(1000), unwritten(1000)
+        x, middle, out = random(5000), unwritten(5000), unwritten(5000)
         arrived = torch.zeros(1, dtype=torch.int32)
-        args = (x, middle, out, arrived, 1000)
+        args = (x, middle, out, arrived, 5000)
         # More blocks than run side by side.
-        self.run(order, kernel, (32,), (64,), *args, cooperative=True)
+        self.run(order, kernel, (79,), (64,), *args, cooperative=True)
         return torch.equal(out, 2 * x.flip(0))
 
     def test_grid_barrier(self, order):
@@ -227,6 +246,13 @@ class TestCuda:
         self.run(order, "compact", (1,), (128,), x, out, found, 500)
         want = torch.nonzero(x > 0)[:, 0]
         assert found == len(want) and torch.equal(out[: len(want)], want)
+
+    @pytest.mark.skipif(not assemblers(), reason="needs ptxas")
+    def test_registers(self):
+        runner = CudaRunner()
+        runner(Launch("deadlock", (1, 1, 1), (32, 1, 1), ()))
+        found = usage(runner.ptx["deadlock"], 90)["warp_sums"]
+        assert 16 < found.registers < 64 and found.spilled == 0
 
     def test_deadlock(self):
         with pytest.raises(PtxError, match="deadlock"):

@@ -51,6 +51,7 @@ CASES = {
     "bfi.b32 %r9, %r1, -1, 4, 8;": lambda i: ~0xFF0 | i << 4,
     "brev.b32 %r9, %r1;": lambda i: int(f"{i:032b}"[::-1], 2),
     "clz.b32 %r9, %r1;": lambda i: 32 - i.bit_length(),
+    "bfind.shiftamt.u32 %r9, %r1;": lambda i: 32 - i.bit_length() if i else -1,
     "popc.b32 %r9, %r1;": lambda i: i.bit_count(),
     "mul.hi.u32 %r9, %r1, -1;": lambda i: i * 0xFFFFFFFF >> 32,
     "mul.hi.s32 %r9, %r1, -1;": lambda i: -i >> 32,

@@ -66,6 +66,7 @@ def compile_source(source: Path) -> str:
     return kept.read_text()
 
 
+@cache
 def ptx_of(source: Path) -> str:
     if shutil.which("nvcc"):
         return compile_source(source)

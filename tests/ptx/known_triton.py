@@ -82,20 +82,20 @@ def matmul(
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,
     PRECISION: tl.constexpr,
-    OUT: tl.constexpr,
+    ACC: tl.constexpr,
 ):
     o_r = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     o_c = tl.program_id(1).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
-    b_out = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
+    b_out = tl.zeros((BLOCK_R, BLOCK_C), ACC)
     for start in range(0, depth, BLOCK_D):
         o_d = start + tl.arange(0, BLOCK_D)
         m_a = (o_r < rows)[:, None] & (o_d < depth)[None, :]
-        b_a = tl.load(a_ptr + o_r[:, None] * depth + o_d[None, :], mask=m_a, other=0.0)
+        b_a = tl.load(a_ptr + o_r[:, None] * depth + o_d[None, :], mask=m_a, other=0)
         m_b = (o_d < depth)[:, None] & (o_c < columns)[None, :]
-        b_b = tl.load(b_ptr + o_d[:, None] * columns + o_c[None, :], mask=m_b, other=0.0)
-        b_out = tl.dot(b_a, b_b, b_out, input_precision=PRECISION)
+        b_b = tl.load(b_ptr + o_d[:, None] * columns + o_c[None, :], mask=m_b, other=0)
+        b_out = tl.dot(b_a, b_b, b_out, input_precision=PRECISION, out_dtype=ACC)
     m_out = (o_r < rows)[:, None] & (o_c < columns)[None, :]
-    tl.store(out_ptr + o_r[:, None] * columns + o_c[None, :], b_out.to(OUT), mask=m_out)
+    tl.store(out_ptr + o_r[:, None] * columns + o_c[None, :], b_out, mask=m_out)
 
 
 @triton.jit(do_not_specialize=["row"])

@@ -35,6 +35,8 @@ class Stats:
     """Passes that the shared accesses take with 32 banks of 4 bytes."""
     ideal_passes: int = 0
     """The same without bank conflicts."""
+    local_accesses: int = 0
+    """Warp-wide accesses to local memory: arrays indexed at run time, and what PTX spills."""
     matrix_flops: int = 0
     """Twice the multiply-adds of mma."""
     barriers: int = 0

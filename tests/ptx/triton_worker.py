@@ -61,10 +61,15 @@ def argument(value: Any) -> Any:
     return find(**value["function"])
 
 
+def gpu_target(name: int | str) -> GPUTarget:
+    """80 for sm_80, "gfx942" for an AMD GPU."""
+    return GPUTarget("hip", name, 64) if isinstance(name, str) else GPUTarget("cuda", name, 32)
+
+
 def compiled(request: dict[str, Any]) -> dict[str, Any]:
     """PTX of one kernel, specialised on its arguments just as a launch would do."""
     kernel = find(**request["kernel"])
-    target = GPUTarget("cuda", request["target"], 32)
+    target = gpu_target(request["target"])
     backend = make_backend(target)
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     args = [argument(a) for a in request["args"]]
@@ -78,7 +83,7 @@ def compiled(request: dict[str, Any]) -> dict[str, Any]:
     result = triton.compile(source, target=target, options=parsed.__dict__)
     kinds = list(signature.values())
     return {
-        "ptx": result.asm["ptx"],
+        "ptx": result.asm["ptx" if target.backend == "cuda" else "amdgcn"],
         "entry": result.metadata.name,
         "shared": result.metadata.shared,
         "num_warps": result.metadata.num_warps,

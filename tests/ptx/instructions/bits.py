@@ -188,9 +188,16 @@ def clz(f: Function, step: Instruction):
 
 @instruction("bfind")
 def bfind(f: Function, step: Instruction):
-    if step.type[0] == "s" or "shiftamt" in step.op:
+    if step.type[0] == "s":
         raise unknown(step)
-    return _words(f, step, lambda a: _bit_length(a) - np.uint32(1), step.type, "u32")
+    if "shiftamt" not in step.op:
+        return _words(f, step, lambda a: _bit_length(a) - np.uint32(1), step.type, "u32")
+    w = np.uint32(width(step.type))
+
+    def shift(a):
+        return np.where(a == 0, np.uint32(0xFFFFFFFF), w - _bit_length(a)).astype(np.uint32)
+
+    return _words(f, step, shift, step.type, "u32")
 
 
 @instruction("brev")
