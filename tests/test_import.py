@@ -142,8 +142,11 @@ def test_available_backends_say_what_they_have_and_why():
         "reference_frames",
         "differential_pool",
         "projected_differential_pool",
+        "preprocess_frames",
     }
-    assert set(found["cpu"].ops) == set(found["reference"].ops)
+    assert set(found["cpu"].ops) == set(found["reference"].ops) - {"preprocess_frames"}
+    assert set(found["triton"].ops) == set(found["reference"].ops)
+    assert set(found["cuda"].ops) == {"similarity", "select_keyframes", "differential_pool"}
     for status in found.values():
         assert status.reason
 

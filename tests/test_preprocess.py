@@ -83,6 +83,10 @@ def test_the_op_and_pil_agree(monkeypatch):
     assert torch.equal(clip_pixels(frames, 24, *CLIP), by_pil[1])
     same = torch.from_numpy(np.stack(frames[:3]))
     assert torch.equal(siglip_pixels(same, 24), by_pil[0][:3])
+    assert siglip_pixels(same[:0], 24).shape == siglip_pixels([], 24).shape == (0, 3, 24, 24)
+    for wrong in (same.float(), same[..., :2], same[0], [frames[0].astype(np.int8)]):
+        with pytest.raises(InputError, match=r"wanted uint8 \[n, H, W, 3\]"):
+            siglip_pixels(wrong, 24)
 
 
 def test_no_frames():

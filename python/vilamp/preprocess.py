@@ -46,6 +46,17 @@ def siglip_pixels(frames: Frames, size: int, device: torch.device | str = "cpu")
     return _pixels(frames, lambda height, width: target, size, device)
 
 
+def siglip_levels(frame: np.ndarray, size: int) -> np.ndarray:
+    """One frame uint8 `[H, W, 3]` in SigLIP's size, `[size, size, 3]`; resizing it again changes
+    nothing.
+
+    Raises:
+        InputError: wrong shape or dtype.
+    """
+    (image,) = _images([frame])
+    return np.asarray(_resize(image, size, size))
+
+
 def clip_pixels(
     frames: Frames,
     size: int,
@@ -80,65 +91,58 @@ def clip_pixels(
     return _pixels(frames, target, size, device)
 
 
-def siglip_levels(frame: np.ndarray, size: int) -> np.ndarray:
-    """One frame uint8 `[H, W, 3]` in SigLIP's size, `[size, size, 3]`; resizing it again changes
-    nothing.
-
-    Raises:
-        InputError: wrong shape or dtype.
-    """
-    _require_frame(frame.dtype == np.uint8, frame.dtype, frame.shape)
-    return np.asarray(_resize(Image.fromarray(np.ascontiguousarray(frame)), size, size))
-
-
 def _pixels(frames: Frames, target_of: TargetOf, size: int, device: torch.device | str) -> Tensor:
     """fp32 `[n, 3, size, size]` on the device."""
-    pixels = by_op if torch.device(device).type == "cuda" else by_pil
-    batches = [pixels(same, target_of(*same[0].shape[:2]), device) for same in _neighbours(frames)]
-    if len(batches) == 1:
-        return batches[0]
-    return torch.cat(batches) if batches else torch.empty(0, 3, size, size, device=device)
+    device = torch.device(device)
+    found = (by_op if device.type == "cuda" else by_pil)(frames, target_of, device)
+    return torch.empty(0, 3, size, size, device=device) if found is None else found
 
 
-def by_op(frames: Frames, target: vk.PixelTarget, device: torch.device | str) -> Tensor:
-    """Pixels of frames of one size, which are copied to the device as they are."""
-    if not isinstance(frames, Tensor):
-        frames = torch.from_numpy(np.stack(frames))
-    return vk.preprocess_frames(frames.to(device), target)
+def by_op(frames: Frames, target_of: TargetOf, device: torch.device) -> Tensor | None:
+    """Pixels, None without frames; the frames are copied to the device as they are."""
+    pixels = [
+        vk.preprocess_frames(same.to(device), target_of(*same.shape[1:3]))
+        for same in _neighbours(frames)
+    ]
+    return torch.cat(pixels) if pixels else None
 
 
-def by_pil(frames: Frames, target: vk.PixelTarget, device: torch.device | str) -> Tensor:
+def by_pil(frames: Frames, target_of: TargetOf, device: torch.device) -> Tensor | None:
     """The same; only the 8-bit levels are copied to the device."""
-    if isinstance(frames, Tensor):
-        frames = frames.cpu().numpy()
-    height, width = target.size
-    top, left, h, w = target.crop or (0, 0, height, width)
-    levels = np.empty((len(frames), h, w, 3), np.uint8)
-    for level, frame in zip(levels, frames, strict=True):
-        resized = _resize(Image.fromarray(np.ascontiguousarray(frame)), width, height)
-        level[:] = np.asarray(resized)[top : top + h, left : left + w]
-    return _normalised(levels, target, torch.device(device))
+    levels = []
+    for image in _images(frames):
+        target = target_of(image.height, image.width)
+        height, width = target.size
+        top, left, h, w = target.crop or (0, 0, height, width)
+        resized = np.asarray(_resize(image, width, height))
+        levels.append(resized[top : top + h, left : left + w])
+    return _looked_up(levels, _table(target.mean, target.std), device) if levels else None
 
 
-def _normalised(levels: np.ndarray, target: vk.PixelTarget, device: torch.device) -> Tensor:
-    """uint8 `[n, h, w, 3]` -> fp32 `[n, 3, h, w]` on the device, `(level / 255 - mean) / std`.
+def _looked_up(levels: list[np.ndarray], table: np.ndarray, device: torch.device) -> Tensor:
+    """8-bit levels, `[size, size, 3]` each -> fp32 pixels `[n, 3, size, size]` on the device."""
+    if device.type == "cpu":
+        # NumPy, not torch: this runs beside the model in a thread of its own (`vilamp.sweeps`),
+        # where a second team of OpenMP threads would fight the model's for the cores.
+        pixels = np.empty((len(levels), 3, *levels[0].shape[:2]), np.float32)
+        for image, out in zip(levels, pixels, strict=True):
+            for channel in range(3):
+                out[channel] = table[channel][image[..., channel]]
+        return torch.from_numpy(pixels)
+    indices = torch.from_numpy(np.stack(levels)).to(device).permute(0, 3, 1, 2).int()
+    # One table for all channels: row c starts at 256 * c.
+    rows = torch.arange(0, 768, 256, dtype=torch.int32, device=device).view(3, 1, 1)
+    return torch.from_numpy(table).to(device).view(-1)[(indices + rows).contiguous()]
+
+
+def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """`(level / 255 - mean) / std` for each channel and level, fp32 `[3, 256]`.
 
     Each step rounds as in the published code: the product with 1/255 in fp64, then all in fp32.
     """
     scaled = (np.arange(256, dtype=np.uint8) * (1 / 255)).astype(np.float32)
-    channels = zip(np.float32(target.mean), np.float32(target.std), strict=True)
-    table = np.stack([(scaled - m) / s for m, s in channels])
-    if device.type == "cpu":
-        # NumPy, not torch: this runs beside the model in a thread of its own (`vilamp.sweeps`),
-        # where a second team of OpenMP threads would fight the model's for the cores.
-        pixels = np.empty((len(levels), 3, *levels.shape[1:3]), np.float32)
-        for channel in range(3):
-            pixels[:, channel] = table[channel][levels[..., channel]]
-        return torch.from_numpy(pixels)
-    indices = torch.from_numpy(levels).to(device).permute(0, 3, 1, 2).int()
-    # One table for all channels: row c starts at 256 * c.
-    rows = torch.arange(0, 768, 256, dtype=torch.int32, device=device).view(3, 1, 1)
-    return torch.from_numpy(table).to(device).view(-1)[(indices + rows).contiguous()]
+    channels = zip(np.float32(mean), np.float32(std), strict=True)
+    return np.stack([(scaled - m) / s for m, s in channels])
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -149,20 +153,26 @@ def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return image
 
 
-def _neighbours(frames: Frames) -> Iterator[Frames]:
-    """The frames, checked: those of one size that follow each other, together."""
+def _images(frames: Frames) -> Iterator[Image.Image]:
     if isinstance(frames, Tensor):
-        if len(frames):
-            _require_frame(frames.dtype == torch.uint8, frames.dtype, frames.shape[1:])
-            yield frames
-        return
+        frames = frames.cpu().numpy()
     for frame in frames:
-        shape, dtype = getattr(frame, "shape", None), getattr(frame, "dtype", None)
-        _require_frame(dtype == np.uint8, dtype, shape)
-    for _, same in groupby(frames, key=lambda frame: frame.shape):
-        yield list(same)
+        yield Image.fromarray(np.ascontiguousarray(_checked(frame)))
 
 
-def _require_frame(is_bytes: bool, dtype: object, shape: Sequence[int] | None) -> None:
-    if not is_bytes or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+def _neighbours(frames: Frames) -> Iterator[Tensor]:
+    """Frames of one size that follow each other, together as `[n, H, W, 3]`."""
+    if isinstance(frames, Tensor) and len(frames):
+        # An empty copy has what is checked, and nothing waits for the device.
+        _checked(torch.empty_like(frames[0], device="cpu").numpy())
+        yield frames
+    elif not isinstance(frames, Tensor):
+        for _, same in groupby(map(_checked, frames), key=lambda frame: frame.shape):
+            yield torch.from_numpy(np.stack(list(same)))
+
+
+def _checked(frame: np.ndarray) -> np.ndarray:
+    shape, dtype = getattr(frame, "shape", None), getattr(frame, "dtype", None)
+    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise InputError(f"frames: wanted uint8 [n, H, W, 3], got frames {dtype} {shape}")
+    return frame
