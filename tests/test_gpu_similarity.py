@@ -58,6 +58,7 @@ FORWARD = {
     "few-wide": (1, 19, 2, 592, False),
     "many": (1, 37, 9, 336, False),
     "more": (1, 9, 33, 144, False),
+    "more-strided": (1, 9, 18, 75, True),
     "one-frame": (1, 1, 1, 5, False),
 }
 

@@ -216,10 +216,12 @@ def test_scores_of_minus_zero_tie_with_zero():
     assert vk.select_keyframes(torch.eye(4), scores, 3)[0].tolist() == [[1, 2, 3]]
 
 
-def test_thresholds_beyond_fp32():
-    frames, scores = torch.eye(3), torch.tensor([[1.0, -torch.inf, 2.0]])
-    indices, _ = vk.select_keyframes(frames, scores, 3, tau=1e300, min_score=-1e300)
-    assert indices.tolist() == [[0, 1, 2]]
+def test_all_nan_scores_are_equal():
+    bits = torch.tensor([[0x3F800000, -0x400000, 0x7FC00000, 0x7FFFFFFF, 0x7F800000]])
+    scores = bits.to(torch.int32).view(torch.float32)  # 1, -NaN, NaN, another NaN, infinity
+    assert scores.isnan().tolist() == [[False, True, True, True, False]]
+    for k in (1, 2, 3):
+        assert vk.select_keyframes(torch.eye(5), scores, k)[0].tolist() == [list(range(1, k + 1))]
 
 
 def test_reference_frames_of_no_frames():

@@ -243,7 +243,8 @@ def test_gradients_of_small_vectors_and_nan(backend):
     out[..., [0, 1, 3]].sum().backward()
     unit = queries[0] / queries[0].norm(dim=-1, keepdim=True)
     # Where a norm is on its floor it is a constant.
-    torch.testing.assert_close(frames.grad[0, :2], (unit.sum(0) / 1e-8).expand(2, -1))
+    towards = (unit.sum(0) / 1e-8).expand(2, -1)
+    torch.testing.assert_close(frames.grad[0, :2], towards, rtol=1e-5, atol=10)
     assert frames.grad[0, 3].isfinite().all()
 
 

@@ -328,8 +328,9 @@ def similarity_backward(
     frame_norms = torch.empty(b, n, dtype=torch.float32, device=frames.device)
     unit = Unit.of(queries.to(torch.float32), eps)
 
-    tile = config("similarity_backward", dtype=name_of(frames.dtype), of="frames")
-    tile |= row_tile(vector(frames, queries), d, tile["num_warps"], loads=tile.pop("LOADS"))
+    dtype, vec = name_of(frames.dtype), vector(frames, queries)
+    tile = config("similarity_backward", dtype=dtype, vec=vec, of="frames")
+    tile |= row_tile(vec, d, tile["num_warps"], loads=tile.pop("LOADS"))
     launch(
         similarity_bwd_frames_kernel,
         (b * triton.cdiv(n, tile["BLOCK_R"] * tile["BLOCK_W"]) if d else 0,),
@@ -338,7 +339,7 @@ def similarity_backward(
         **tile,
     )
 
-    tile = config("similarity_backward", dtype=name_of(frames.dtype), of="queries")
+    tile = config("similarity_backward", dtype=dtype, vec=vec, of="queries")
     tile |= row_tile(vector(frames), d, tile["num_warps"])
     block_q = min(tile.pop("BLOCK_Q"), triton.next_power_of_2(max(q, 1)))
     rows = tile["BLOCK_R"] * tile["BLOCK_W"]
