@@ -6,6 +6,9 @@ threads, its logits join a running softmax, and its rows, still in registers, th
 go by frame, so those that share a reference frame run side by side and find it in the L2 cache.
 """
 
+# Triton compiles `tiles + (tile,)`, but not `(*tiles, tile)`.
+# ruff: noqa: RUF005
+
 import torch
 import triton
 import triton.language as tl

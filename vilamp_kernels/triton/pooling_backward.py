@@ -9,6 +9,9 @@
 Each output is summed by one program in one order, so the results are the same every time.
 """
 
+# Triton compiles `tiles + (tile,)`, but not `(*tiles, tile)`.
+# ruff: noqa: RUF005
+
 from typing import NamedTuple
 
 import torch
@@ -317,7 +320,8 @@ def differential_pool_bwd_patches_kernel(
         m_m = m + o_m < last
         m_c = m_m & (o_c < C)
         b_x = tl.load(p_x + m * stride_x_m, mask=m_c, other=0.0).to(tl.float32)
-        if PATCHES:
+        # Two conditions: the compiler decides the first, the program the second.
+        if PATCHES:  # noqa: SIM102
             if i_first == 0:
                 acc = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
                 for q in range(Q):
