@@ -341,9 +341,10 @@ def differential_pool_bwd_patches_kernel(
                 tl.store(p_grad_x + m * C, acc.to(grad_x_ptr.dtype.element_ty), mask=m_c)
         added = ()
         for g in tl.static_range(GROUP):
-            o_row = ((i_b * Q + i_first + g) * N + i_n) * M + m + o_m
-            m_q = m_m & (i_first + g + o_m * 0 < Q)
-            by_query = tl.load(query_ptr + o_row, mask=m_q, other=0.0)
+            # As in the forward: past the last question it is repeated, and not stored.
+            i_g = tl.minimum(i_first + g, Q - 1)
+            o_row = ((i_b * Q + i_g) * N + i_n) * M + m + o_m
+            by_query = tl.load(query_ptr + o_row, mask=m_m, other=0.0)
             added = added + (sums[g] + by_query * b_x,)
         sums = added
 
