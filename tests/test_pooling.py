@@ -42,8 +42,10 @@ def check(patches, queries, references, assignment, alpha=0.05, lam=1.0):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("questions", [1, 3])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 49, 33), (17, 9, 64), (2, 730, 8)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 49, 33), (7, 9, 64), (2, 730, 8)])
 def test_matches_the_oracle(backend, shape, questions, dtype):
+    if backend == "triton" and questions > 1 and dtype != "fp32":
+        pytest.skip("slow when interpreted; tests/test_gpu_pooling.py has it")
     check(*cast(DTYPES[dtype], *pool_inputs(*shape, questions=questions, bank=3)))
 
 

@@ -6,6 +6,9 @@ threads, its logits join a running softmax, and its rows, still in registers, th
 go by frame, so those that share a reference frame run side by side and find it in the L2 cache.
 """
 
+# Triton compiles `tiles + (tile,)`, but not `(*tiles, tile)`.
+# ruff: noqa: RUF005
+
 import torch
 import triton
 import triton.language as tl
@@ -229,7 +232,7 @@ def differential_pool(
     """See `_library.py` for the shapes.
 
     The patches are read once for every eight questions, fewer where a thread's registers do not
-    suffice (four at 3584 columns of bf16). Patches wider than about 20,000 columns go to the
+    suffice (five at 3584 columns of bf16). Patches wider than about 20,000 columns go to the
     reference.
     """
     check_assignment("differential_pool", assignment, references.shape[1])

@@ -9,6 +9,9 @@
 Each output is summed by one program in one order, so the results are the same every time.
 """
 
+# Triton compiles `tiles + (tile,)`, but not `(*tiles, tile)`.
+# ruff: noqa: RUF005
+
 from typing import NamedTuple
 
 import torch
@@ -317,7 +320,8 @@ def differential_pool_bwd_patches_kernel(
         m_m = m + o_m < last
         m_c = m_m & (o_c < C)
         b_x = tl.load(p_x + m * stride_x_m, mask=m_c, other=0.0).to(tl.float32)
-        if PATCHES:
+        # Two conditions: the compiler decides the first, the program the second.
+        if PATCHES:  # noqa: SIM102
             if i_first == 0:
                 acc = tl.full([BLOCK_M, BLOCK_C], 0.0, tl.float32)
                 for q in range(Q):
@@ -337,9 +341,10 @@ def differential_pool_bwd_patches_kernel(
                 tl.store(p_grad_x + m * C, acc.to(grad_x_ptr.dtype.element_ty), mask=m_c)
         added = ()
         for g in tl.static_range(GROUP):
-            o_row = ((i_b * Q + i_first + g) * N + i_n) * M + m + o_m
-            m_q = m_m & (i_first + g + o_m * 0 < Q)
-            by_query = tl.load(query_ptr + o_row, mask=m_q, other=0.0)
+            # As in the forward: past the last question it is repeated, and not stored.
+            i_g = tl.minimum(i_first + g, Q - 1)
+            o_row = ((i_b * Q + i_g) * N + i_n) * M + m + o_m
+            by_query = tl.load(query_ptr + o_row, mask=m_m, other=0.0)
             added = added + (sums[g] + by_query * b_x,)
         sums = added
 

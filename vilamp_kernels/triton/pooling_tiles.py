@@ -10,7 +10,7 @@ from torch import Tensor
 LANES = 32
 """Threads of a warp; on AMD there are twice as many, each with half the columns."""
 
-REGISTERS = 216
+REGISTERS = 204
 """What a thread may hold by the estimate below; ptxas adds some and has 255."""
 
 OTHERS = 32
