@@ -25,7 +25,7 @@ MAX_QUESTIONS = 8
 """Questions that share one product of the patches; more are dealt with in rounds."""
 
 
-@triton.jit(do_not_specialize=["N", "M", "Q", "S"])
+@triton.jit(do_not_specialize=["N", "M", "Q", "S", "p_tiles_q", "p_tiles_k"])
 def projected_cosines_kernel(
     x_ptr,
     slot_ptr,
