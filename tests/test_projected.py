@@ -68,6 +68,10 @@ def test_matches_the_oracle(backend, shape, e, biases, dtype):
     check(*make(*shape, e=e, biases=biases, dtype=DTYPES[dtype]))
 
 
+def test_more_questions_than_share_a_product(backend):
+    check(*make(2, 7, 6, 4, 8, questions=5))
+
+
 def test_the_last_layer_is_folded_exactly_where_it_was_applied(fp64_backend):
     patches, queries, references, assignment, maps = make(
         6, 20, 10, 8, 12, e=14, dtype=torch.float64

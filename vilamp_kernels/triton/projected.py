@@ -21,11 +21,11 @@ BANK_BYTES = 512 << 20
 """Most bytes of mapped reference frames. A bank that may need more, such as all frames of a
 video, has its frames pooled in chunks."""
 
-MAX_QUESTIONS = 8
+MAX_QUESTIONS = 4
 """Questions that share one product of the patches; more are dealt with in rounds."""
 
 
-@triton.jit(do_not_specialize=["N", "M", "Q", "S"])
+@triton.jit(do_not_specialize=["N", "M", "Q", "S", "p_tiles_q", "p_tiles_k"])
 def projected_cosines_kernel(
     x_ptr,
     slot_ptr,
@@ -572,7 +572,7 @@ def pool_by_cosines(
         *(*tokens.stride()[:3], *weights.stride()[:3]),
         RETURN_WEIGHTS=weights.numel() > 0,
         BLOCK_Q=block_q,
-        BLOCK_M=16,
+        BLOCK_M=16 // block_q,
         BLOCK_C=block_c,
         BLOCK_S=256,
         # One load of 16 bytes per thread and row: sums over rows stay within a thread.
