@@ -168,14 +168,14 @@ class TestTriton:
 
 class TestCuda:
     @staticmethod
-    def run(order, kernel, grid, block, *args, seed=1, **more):
-        runner = CudaRunner(order, seed)
+    def run(order, kernel, grid, block, *args, races=True, **more):
+        runner = CudaRunner(order, 1, races)
         runner(Launch(kernel, (*grid, 1, 1)[:3], (*block, 1, 1)[:3], args, **more))
         return runner.launches[0][1]
 
-    def transpose(self, order, kernel):
+    def transpose(self, order, kernel, **more):
         x, out = random(50, 70), unwritten(70, 50)
-        stats = self.run(order, kernel, (3, 2), (32, 8), x, out, 50, 70)
+        stats = self.run(order, kernel, (3, 2), (32, 8), x, out, 50, 70, **more)
         return x, out, stats
 
     def test_transpose(self, order):
@@ -184,14 +184,19 @@ class TestCuda:
         assert stats.bank_conflicts == 1.0 and stats.barriers == 6 * 8
 
     def test_transpose_without_barrier(self):
-        assert any(
-            not torch.equal(out, x.T)
-            for x, out, _ in (self.transpose(order, "transpose_no_barrier") for order in ORDERS)
-        )
+        kernel = "transpose_no_barrier"
+        runs = [self.transpose(order, kernel, races=False) for order in ORDERS]
+        assert any(not torch.equal(out, x.T) for x, out, _ in runs)
 
-    def double_buffer(self, order, kernel, shared=2 * 64 * 16):
+    def test_race(self, order):
+        with pytest.raises(PtxError, match="race: "):
+            self.transpose(order, "transpose_no_barrier")
+        with pytest.raises(PtxError, match="race: "):
+            self.double_buffer(order, "double_buffer_no_barrier")
+
+    def double_buffer(self, order, kernel, shared=2 * 64 * 16, **more):
         x, out = random(5, 256), unwritten(256)
-        stats = self.run(order, kernel, (1,), (64,), x, out, 5, shared=shared)
+        stats = self.run(order, kernel, (1,), (64,), x, out, 5, shared=shared, **more)
         assert stats.per_argument[0] == (5 * 256 * 4, 0)
         return torch.allclose(out, x.sum(0), atol=1e-5)
 
@@ -200,7 +205,8 @@ class TestCuda:
 
     @pytest.mark.parametrize("missing", ["wait", "barrier"])
     def test_double_buffer_without(self, missing):
-        assert not all(self.double_buffer(o, f"double_buffer_no_{missing}") for o in ORDERS)
+        kernel = f"double_buffer_no_{missing}"
+        assert not all(self.double_buffer(o, kernel, races=False) for o in ORDERS)
 
     def test_too_little_shared_memory(self):
         with pytest.raises(PtxError, match="shared access outside"):

@@ -8,22 +8,11 @@ import numpy as np
 
 from .errors import PtxError
 from .operands import Lanes
-from .parse import GLOBALS_BASE, LOCAL_WINDOW, SHARED_WINDOW, Instruction
+from .parse import GLOBALS_BASE, LOCAL_WINDOW, SHARED_WINDOW
 from .rows import Rows
 
 if TYPE_CHECKING:
     from .cohort import Cohort
-
-SPACES = ("global", "shared", "local", "const", "param")
-
-
-def space_of(step: Instruction) -> str | None:
-    """The space that an instruction names; None if its addresses are generic."""
-    for part in step.op:
-        name = part.split("::")[0]
-        if name in SPACES:
-            return "global" if name == "const" else name
-    return None
 
 
 def resolve(space: str | None, address: np.ndarray) -> tuple[str, np.ndarray]:
@@ -61,7 +50,9 @@ def _local_index(m: Cohort, address: np.ndarray, n: int, L: Lanes, what: str) ->
     return (address + m.local_base[L]) // n
 
 
-def load(m: Cohort, space: str, address: np.ndarray, n: int, L: Lanes, what: str) -> np.ndarray:
+def load(
+    m: Cohort, space: str, address: np.ndarray, n: int, L: Lanes, what: str, atomic: bool = False
+) -> np.ndarray:
     """`n` bytes for each lane, as one element each."""
     if space == "global":
         out = m.memory.load(address, n, what)
@@ -70,13 +61,21 @@ def load(m: Cohort, space: str, address: np.ndarray, n: int, L: Lanes, what: str
     if space == "shared":
         index = shared_index(m, address, n, L, what)
         count(m, space, address, n, L)
+        if not atomic:
+            m.races.read(index, n, L, what)
         return m.shared[n][index]
     m.stats.local_accesses += Rows(L).count
     return m.local[n][_local_index(m, address, n, L, what)]
 
 
 def store(
-    m: Cohort, space: str, address: np.ndarray, values: np.ndarray, L: Lanes, what: str
+    m: Cohort,
+    space: str,
+    address: np.ndarray,
+    values: np.ndarray,
+    L: Lanes,
+    what: str,
+    atomic: bool = False,
 ) -> None:
     """One element of `values` for each lane."""
     n = values.itemsize
@@ -84,8 +83,11 @@ def store(
         m.memory.store(address, values, what)
         count(m, space, address, n, L)
     elif space == "shared":
-        m.shared[n][shared_index(m, address, n, L, what)] = values
+        index = shared_index(m, address, n, L, what)
         count(m, space, address, n, L)
+        if not atomic:
+            m.races.write(index, n, L, what)
+        m.shared[n][index] = values
     else:
         m.stats.local_accesses += Rows(L).count
         m.local[n][_local_index(m, address, n, L, what)] = values

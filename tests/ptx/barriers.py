@@ -29,6 +29,7 @@ class Barriers:
             self._counts.pop(number, None)
         else:
             self._counts[number] = count
+            self.m.races.on = False
         self.barrier[L] = number
         self.m.ready[L] = False
 
@@ -63,6 +64,7 @@ class Barriers:
         self._finish_reductions(who)
         self.barrier[who] = NONE
         self.m.ready[who] = True
+        self.m.races.passed(who)
 
     def _finish_reductions(self, who: np.ndarray) -> None:
         if not self._reductions:

@@ -17,6 +17,7 @@ from .errors import PtxError
 from .instructions import prepare
 from .memory import views
 from .operands import Lanes
+from .races import Races
 from .stats import WARP
 from .types import F, S, U
 
@@ -67,6 +68,7 @@ class Cohort:
         self.tired = np.zeros(count, bool)
         self.looks = 0
         self.copies, self.barriers = Copies(self), Barriers(self)
+        self.races = Races(self, len(self.shared[1]))
 
     # What instructions use.
 

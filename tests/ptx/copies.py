@@ -21,6 +21,7 @@ class Copy:
     group: np.ndarray
     where: np.ndarray
     data: np.ndarray
+    text: str
 
 
 class Copies:
@@ -31,12 +32,13 @@ class Copies:
         self._committed = np.zeros(len(cohort.lanes), np.int64)
         self._pending: list[Copy] = []
 
-    def start(self, L: Lanes, where: np.ndarray, data: np.ndarray) -> None:
+    def start(self, L: Lanes, where: np.ndarray, data: np.ndarray, text: str) -> None:
         """Until it has landed, the destination holds NaN: too early a read or issue shows."""
         poison = np.frombuffer(b"\xff" * data.itemsize, data.dtype)[0]
+        self.m.races.write(where, data.itemsize, L, text)
         self.m.shared[data.itemsize][where] = poison
         lanes = self.m.lanes[L]
-        self._pending.append(Copy(lanes, self._committed[lanes], where, data))
+        self._pending.append(Copy(lanes, self._committed[lanes], where, data, text))
 
     def commit(self, L: Lanes) -> None:
         self._committed[L] += 1
@@ -53,12 +55,12 @@ class Copies:
             count = int(np.count_nonzero(now))
             if count:
                 where, data = copy.where[now], copy.data[now]
+                self.m.races.write(where, data.itemsize, copy.lanes[now], copy.text)
                 self.m.shared[data.itemsize][where] = data
             if count < len(now):
                 rest = ~now if count else slice(None)
-                still.append(
-                    Copy(copy.lanes[rest], copy.group[rest], copy.where[rest], copy.data[rest])
-                )
+                parts = (x[rest] for x in (copy.lanes, copy.group, copy.where, copy.data))
+                still.append(Copy(*parts, copy.text))
         self._pending = still
 
     def wait_all(self, L: Lanes) -> None:

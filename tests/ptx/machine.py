@@ -12,6 +12,7 @@ from .cohort import Cohort
 from .errors import PtxError
 from .memory import GlobalMemory
 from .parse import Function, parse
+from .races import unit_of
 from .stats import WARP, Requests, Stats, by_name
 from .types import F, U, width
 
@@ -46,6 +47,7 @@ class State:
         self.memory, self.stats = GlobalMemory(), Stats()
         self.requests = Requests(self.stats)
         self.counter = Counter(len(function.code))
+        self.race_unit = 0
         self.params: dict[str, bytes] = {}
         self.steps, self.max_steps = 0, 0
 
@@ -75,6 +77,7 @@ class Module:
         seed: int = 0,
         max_steps: int = 5_000_000,
         abreast: int | None = None,
+        races: bool = True,
     ) -> Stats:
         """Run a kernel to its end; tensors and arrays are changed in place.
 
@@ -87,6 +90,7 @@ class Module:
             seed: of the random order.
             max_steps: after as many an endless loop is assumed.
             abreast: how many blocks run side by side; None chooses.
+            races: whether unordered accesses to shared memory are errors, whatever they give.
         Raises:
             PtxError: an access outside of every buffer, a deadlock, an unknown instruction, ...
         """
@@ -94,6 +98,7 @@ class Module:
             raise ValueError(f"order: wanted one of {', '.join(ORDERS)}; given {order!r}")
         state = State(self.functions[name], tuple(grid), tuple(block), shared, order, seed)
         state.max_steps = max_steps
+        state.race_unit = unit_of(state.function) if races else 0
         _check_sizes(state)
         self._bind(state, args)
         for address, data in self._source.variables.items():

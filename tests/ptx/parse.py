@@ -62,6 +62,18 @@ class Instruction:
         return self.op[-1]
 
 
+SPACES = ("global", "shared", "local", "const", "param")
+
+
+def space_of(step: Instruction) -> str | None:
+    """The space that an instruction names; None if its addresses are generic."""
+    for part in step.op:
+        name = part.split("::")[0]
+        if name in SPACES:
+            return "global" if name == "const" else name
+    return None
+
+
 @dataclass
 class Function:
     """An entry point: `widths` of its registers by slot; sizes and addresses of its memory."""

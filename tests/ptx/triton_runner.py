@@ -104,12 +104,15 @@ class TritonRunner:
         order: how the warps of a block take turns: forward, reverse, random or lockstep.
         seed: of the random order.
         target: compute capability to compile for; the interpreter knows instructions up to sm_80.
+        races: whether unordered accesses to shared memory are errors, whatever they give.
     `launches` lists what ran: name of the kernel and what it asked of the machine (`Stats`);
     `ptx` has the text of each kernel, by name, as it was compiled last.
     """
 
-    def __init__(self, order: str = "forward", seed: int = 0, target: int = 80) -> None:
-        self.order, self.seed, self.target = order, seed, target
+    def __init__(
+        self, order: str = "forward", seed: int = 0, target: int = 80, races: bool = True
+    ) -> None:
+        self.order, self.seed, self.target, self.races = order, seed, target, races
         self.launches: list[tuple[str, Stats]] = []
         self.ptx: dict[str, str] = {}
 
@@ -129,6 +132,7 @@ class TritonRunner:
             shared=answer["shared"],
             order=self.order,
             seed=self.seed,
+            races=self.races,
         )
         # Counted by the position in the launch, not among the parameters that were left.
         stats.per_argument = {

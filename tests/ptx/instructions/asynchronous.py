@@ -50,7 +50,7 @@ def _copy(f: Function, step: Instruction):
                 who = np.flatnonzero(sizes == size)
                 count(m, "global", address[who], n, lanes[who])
                 data[who] = _partial(m, address[who], size, n, text)
-        m.copies.start(L, where, data)
+        m.copies.start(L, where, data, text)
 
     return run
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..access import load, resolve, space_of, store
+from ..access import load, resolve, store
 from ..operands import address_reader, bits_reader, bits_writer, spread
-from ..parse import Function, Instruction, Vector
+from ..parse import Function, Instruction, Vector, space_of
 from ..types import bf16_to_f32, bits16, dtype_of, halves, is_pair, joined, width
 from .registry import instruction, unknown
 
@@ -66,13 +66,13 @@ def atom(f: Function, step: Instruction):
             # The first of the lanes left at each address.
             _, first = np.unique(a[left], return_index=True)
             now = left[first]
-            old = load(m, space_here, a[now], n, lanes[now], text)
+            old = load(m, space_here, a[now], n, lanes[now], text, atomic=True)
             found[now] = old
             if kind == "cas":
                 new = np.where(old == values[0][now], values[1][now], old)
             else:
                 new = _combined(kind, t, old, values[0][now])
-            store(m, space_here, a[now], new, lanes[now], text)
+            store(m, space_here, a[now], new, lanes[now], text, atomic=True)
             left = np.delete(left, first)
         if write:
             write(m, L, found)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..access import load, resolve, space_of, store
+from ..access import load, resolve, store
 from ..operands import address_reader, bits_reader, bits_writer, spread, writer
-from ..parse import SHARED_WINDOW, Function, Instruction, Literal, Vector
+from ..parse import SHARED_WINDOW, Function, Instruction, Literal, Vector, space_of
 from ..types import U, width
 from .registry import instruction
 

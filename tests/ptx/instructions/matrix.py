@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..access import load, resolve, space_of
+from ..access import load, resolve
 from ..errors import PtxError
 from ..operands import address_reader, bits_reader, bits_writer
-from ..parse import Function, Instruction
+from ..parse import Function, Instruction, space_of
 from ..rows import Rows
 from ..stats import WARP
 from ..types import bf16_to_f32
