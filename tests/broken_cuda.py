@@ -74,10 +74,10 @@ MISTAKES = (
         "__syncthreads();",
     ),
     Mistake(
-        "a barrier that waits for too few",
+        "only one thread waits for the grid",
         "selection.cu",
-        "(round + 1) * a.blocks)",
-        "(round + 1) * a.blocks - 1)",
+        'asm volatile("fence.acq_rel.gpu;" ::: "memory");\n  }\n  __syncthreads();',
+        'asm volatile("fence.acq_rel.gpu;" ::: "memory");\n  }',
     ),
     Mistake(
         "no barrier before a block's best is found",

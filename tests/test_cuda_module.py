@@ -3,10 +3,12 @@
 None of it needs a GPU or a driver.
 """
 
+import contextlib
 import importlib.util
 import re
 import subprocess
 import sys
+import types
 
 import nvrtc
 import pytest
@@ -220,6 +222,73 @@ def test_nvrtc_compiles_what_cupy_would_give_it(file):
 def test_an_error_of_nvrtc_is_seen():
     with pytest.raises(ValueError, match=r"cuda_bf16\.h"):
         nvrtc.compile_to_ptx("#include <cuda_bf16.h>", ())
+
+
+class FakeCuPy:
+    """What the runner uses of CuPy, with a note of each launch."""
+
+    def __init__(self):
+        self.compiled, self.launches, self.limits = [], [], []
+        outer = self
+
+        class Function:
+            max_dynamic_shared_size_bytes = property(
+                fset=lambda _, value: outer.limits.append(value)
+            )
+
+            def kernel(self, *args, **options):
+                if args[0][0] > 1000:
+                    raise RuntimeError("invalid configuration")
+                outer.launches.append((args, options))
+
+        class RawModule:
+            def __init__(self, *, code, options):
+                outer.compiled.append((code, options))
+
+            def get_function(self, name):
+                return Function()
+
+        self.RawModule = RawModule
+        self.cuda = types.SimpleNamespace(
+            Device=lambda device: contextlib.nullcontext(),
+            ExternalStream=lambda stream, device: contextlib.nullcontext(),
+            compiler=types.SimpleNamespace(CompileException=ValueError),
+            driver=types.SimpleNamespace(CUDADriverError=RuntimeError),
+            runtime=types.SimpleNamespace(CUDARuntimeError=OSError),
+        )
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    fake = FakeCuPy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    caches = (cupy_module._module, cupy_module._function)
+    for cache in caches:
+        cache.cache_clear()
+    yield fake
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_cupy_compiles_each_file_once_and_says_so(fake_cupy, caplog):
+    caplog.set_level("INFO", "vilamp_kernels")
+    x = torch.ones(3)
+    for kernel in ("select_keyframes_fwd_fp32", "select_keyframes_fwd_bf16"):
+        record = cuda_launch.Launch(kernel, (3, 1, 1), (256, 1, 1), (x, 1, 0.5), 64 << 10, True)
+        cupy_module.launch(record, 0, 0)
+    (line,) = caplog.messages
+    assert "compiling csrc/cuda/selection.cu with NVRTC" in line
+    assert fake_cupy.compiled == [(cupy_module.source("selection.cu"), cupy_module.OPTIONS)]
+    (args, options), _ = fake_cupy.launches
+    assert args == ((3, 1, 1), (256, 1, 1), (x.data_ptr(), 1, 0.5))
+    assert options == {"shared_mem": 64 << 10, "enable_cooperative_groups": True}
+    assert fake_cupy.limits == [64 << 10, 64 << 10]
+
+
+def test_an_error_of_cupy_names_the_kernel(fake_cupy):
+    record = cuda_launch.Launch("similarity_fwd_q1_fp32", (2000, 1, 1), (32, 1, 1), (1,))
+    with pytest.raises(RuntimeError, match=r"^similarity_fwd_q1_fp32: invalid configuration$"):
+        cupy_module.launch(record, 0, 0)
 
 
 # --- what launchers decide

@@ -232,7 +232,7 @@ __device__ __forceinline__ void select(const T* frames, const float* scores, con
 }  // namespace vilamp
 
 #define VILAMP_SELECTION(T)                                                                        \
-  extern "C" __global__ void __launch_bounds__(256) select_keyframes_fwd_##T(                      \
+  extern "C" __global__ void __launch_bounds__(256, 2) select_keyframes_fwd_##T(                   \
       const vilamp::T* frames, long long frames_b, long long frames_n, const float* scores,        \
       long long scores_b, long long scores_q, const long long* lengths, unsigned long long* keys,  \
       unsigned long long* state, long long* indices, long long* count, long long n, long long d,   \

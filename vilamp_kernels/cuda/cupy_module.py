@@ -74,12 +74,9 @@ def _module(file: str, device: int):
     import cupy
 
     log.info("vilamp_kernels: compiling csrc/cuda/%s with NVRTC through CuPy (cached)", file)
-    # A cooperative launch must not be asked for where blocks need not run all at once.
-    return cupy.RawModule(
-        code=source(file),
-        options=OPTIONS,
-        enable_cooperative_groups=file == _FILES["select_keyframes"],
-    )
+    # Not for cooperative groups: CuPy would link a library of the toolkit that our own barrier does
+    # not need. Which launch is cooperative is said below.
+    return cupy.RawModule(code=source(file), options=OPTIONS)
 
 
 @functools.cache
@@ -112,7 +109,13 @@ def launch(record: Launch, device: int, stream: int) -> None:
     with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
         try:
             function = _function(record.kernel, record.shared, device)
-            function(record.grid, record.block, packed(record.args), shared_mem=record.shared)
+            function.kernel(
+                record.grid,
+                record.block,
+                packed(record.args),
+                shared_mem=record.shared,
+                enable_cooperative_groups=record.cooperative,
+            )
         except (
             cupy.cuda.compiler.CompileException,
             cupy.cuda.driver.CUDADriverError,
