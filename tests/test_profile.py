@@ -224,13 +224,25 @@ def test_small_model_end_to_end(small, frames, tmp_path):
     assert found.peak - found.weights == pytest.approx(measured, rel=0.1)
 
 
-def vision_batch(model: ViLAMP, frames: np.ndarray, question: torch.Tensor) -> None:
-    """SigLIP, projector and merging of one batch, the first frame a keyframe."""
+def vision_steps(model: ViLAMP, frames: np.ndarray, question: torch.Tensor, measure) -> list[int]:
+    """What SigLIP and projector, the folding of the maps, and the merging of a batch take, the
+    first frame a keyframe."""
     references = torch.zeros(1, len(frames), dtype=torch.int64)
-    merger = model.composer_projector.merger(question, references, model.projector[2])
-    patches = model.patches(frames)
-    merger.push(patches, 0)
-    model.keyframe_tokens(patches[[0]])
+    made = {}
+
+    def read():
+        made["patches"] = model.patches(frames)
+
+    def fold():
+        maps = model.composer_projector
+        made["merger"] = maps.merger(question, references, model.projector[2])
+
+    def merge():
+        tokens = made["merger"].push(made["patches"], 0)
+        return tokens, model.keyframe_tokens(made["patches"][[0]])
+
+    with torch.no_grad():
+        return [measure(step) for step in (read, fold, merge)]
 
 
 @pytest.mark.slow
@@ -249,18 +261,22 @@ def test_full_size_vision(capsys):
             setattr(module, name, torch.nn.Parameter(values, requires_grad=False))
     model._restore_tables(torch.device("cpu"))
     frames = np.zeros((4, 384, 384, 3), np.uint8)
-    with torch.no_grad():
-        measured = allocated(lambda: vision_batch(model.eval(), frames, torch.rand(1, 512)))
-        meter = Meter(workspace=workspace.cpu)
-        meter.track(*fake.parameters(), *fake.buffers())
-        weights = meter.held
-        with meter:
-            question = meter.empty(1, 512, dtype=torch.float32)
-            reading = meter.start()
-            vision_batch(fake, frames, question)
-    simulated = reading.peak - weights
+    measured = vision_steps(model.eval(), frames, torch.rand(1, 512), allocated)
+
+    meter = Meter(workspace=workspace.cpu)
+    meter.track(*fake.parameters(), *fake.buffers())
+
+    def simulated_of(step):
+        before = meter.held
+        reading = meter.start()
+        step()
+        return reading.peak - before
+
+    with meter:
+        question = meter.empty(1, 512, dtype=torch.float32)
+        simulated = vision_steps(fake, frames, question, simulated_of)
     with capsys.disabled():
-        print(f"\nvision of 4 frames: measured {measured:,} B, simulated {simulated:,} B")
+        print(f"\nvision of 4 frames, bytes: measured {measured}, simulated {simulated}")
     assert simulated == pytest.approx(measured, rel=0.1)
 
 

@@ -306,8 +306,9 @@ class ViLAMP(nn.Module):
         small = nn.functional.interpolate(
             grid, size=self.config.keyframe_grid, mode="bilinear", align_corners=False
         )
-        # Resizing is linear with weights that sum to 1, so the last layer may come after it.
-        return self.projector[2](small.flatten(2).transpose(1, 2))
+        # Resizing is linear with weights that sum to 1, so the last layer may come after it. For
+        # tokens that do not lie in rows, a CPU would copy the weights in bf16 instead.
+        return self.projector[2](small.flatten(2).transpose(1, 2).contiguous())
 
     def merge(
         self,

@@ -7,7 +7,6 @@ go by frame, so those that share a reference frame run side by side and find it 
 """
 
 # Triton compiles `tiles + (tile,)`, but not `(*tiles, tile)`.
-# ruff: noqa: RUF005
 
 import torch
 import triton

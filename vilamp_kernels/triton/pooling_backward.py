@@ -10,7 +10,6 @@ Each output is summed by one program in one order, so the results are the same e
 """
 
 # Triton compiles `tiles + (tile,)`, but not `(*tiles, tile)`.
-# ruff: noqa: RUF005
 
 from typing import NamedTuple
 

@@ -182,23 +182,27 @@ def _comparison(curves: list[Row], rows: list[Row], lengths: list[int]) -> Table
     table = Table(
         box=None,
         pad_edge=False,
-        title="Peak in GB (1e9 bytes), and the frames that fit in a card",
+        title="Peak in GB (1e9 bytes) by frames; then the most frames that fit in 24, 40 and 80 GB",
         title_justify="left",
     )
     table.add_column("", no_wrap=True)
     for length in lengths:
         table.add_column(f"{length:,}", justify="right", no_wrap=True)
     for limit in LIMITS:
-        table.add_column(f"in {limit} GB", justify="right", style="dim", no_wrap=True)
+        table.add_column(f"{limit} GB", justify="right", style="dim", no_wrap=True)
     for name in dict.fromkeys(row.architecture for row in rows):
         own = {row.frames: row for row in rows if row.architecture == name}
         curve = [row for row in curves if row.architecture == name and row.kind != "reported"]
         fits = [
             _fits(most_frames(curve, limit * 10**9), curve) if curve else "" for limit in LIMITS
         ]
-        peaks = (f"{own[n].peak / 1e9:.1f}" if n in own else "" for n in lengths)
+        peaks = (_gigabytes(own[n].peak) if n in own else "" for n in lengths)
         table.add_row(name, *peaks, *fits)
     return table
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f}" if count < 100e9 else f"{count / 1e9:,.0f}"
 
 
 def _fits(frames: int | None, curve: list[Row]) -> str:

@@ -23,9 +23,11 @@ def cpu(op: str, args: tuple) -> int:
         return 0
     blocks = 0
     if op == _POOLS[1]:
-        # Patches in the wider type, mapped patches, mapped references and room to map the next.
-        patches, width = args[0].shape[2], max(args[0].shape[3], args[4].shape[0])
-        blocks = 4 * min(BLOCK_BYTES, patches * width * 4)
+        patches, queries, maps = args[0], args[1], args[4]
+        # Mapped patches, the mapped reference of each question, and patches in the wider type.
+        held = 1 + queries.shape[1] + (patches.dtype != maps.dtype)
+        rows = patches.shape[2] * max(patches.shape[3], maps.shape[0])
+        blocks = held * min(BLOCK_BYTES, rows * maps.element_size())
     return 8 * _cosines(args) + blocks
 
 
