@@ -56,13 +56,13 @@ def _line(row: rows.Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def replace(page: str, table: str) -> str:
+def replace(page: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """The page with what stands between the two markers replaced."""
-    before, marker, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not marker or not end:
-        raise ValueError(f"wanted {BEGIN} and {END} in the page; they are not there")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"wanted {begin} and {end} in the page; they are not there")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from model_files import (
 from safetensors.torch import save_file
 from vilamp.checkpoint import published_state
 from vilamp.errors import InputError
+from vilamp.generate import decode, prefill
+from vilamp.kv_cache import fixed_cache
 from vilamp.model import ViLAMP
 from vilamp.preprocess import clip_pixels, siglip_pixels
 
@@ -215,6 +217,31 @@ class TestDecode:
         assert len(set(seen)) > 1
         assert torch.equal(model.decode(prompt, 6), result.ids)
 
+    @pytest.mark.parametrize("chunk", [1, 7, 10_000])
+    def test_a_prompt_read_in_chunks_gives_the_same(self, model, prompt, chunk):
+        model.language_model.double()
+        try:
+            whole = decode(model.language_model, prompt.double(), 6, prefill_chunk=10_000)
+            parts = decode(model.language_model, prompt.double(), 6, prefill_chunk=chunk)
+        finally:
+            model.language_model.float()
+        assert prompt.shape[1] > 2 * 7
+        assert torch.equal(parts.ids, whole.ids)
+        torch.testing.assert_close(parts.logits, whole.logits, rtol=0, atol=1e-6)
+
+    def test_the_cache_is_allocated_once(self, model, prompt):
+        config = model.language_model.config
+        cache = fixed_cache(config, prompt.shape[1] + 1)
+        hidden = prefill(model.language_model, prompt, cache, chunk=5)
+        places = [layer._keys.data_ptr() for layer in cache.layers]
+        assert all(
+            layer.keys.data_ptr() == p for layer, p in zip(cache.layers, places, strict=True)
+        )
+        assert cache.get_seq_length() == prompt.shape[1] and hidden.shape[1] <= 5
+        prefill(model.language_model, prompt[:, :1], cache, chunk=5)
+        with pytest.raises(ValueError, match=rf"for {prompt.shape[1] + 1} tokens cannot take"):
+            prefill(model.language_model, prompt[:, :1], cache, chunk=5)
+
     def test_stop_id_ends_the_answer(self, tmp_path, model, prompt):
         ids = model.decode(prompt, 6)[0].tolist()
         # The third new id, unless it came before.
@@ -246,8 +273,9 @@ class TestDecode:
         [
             ({"max_new_tokens": -1}, "max_new_tokens: wanted 0 or more, got -1"),
             ({"max_new_tokens": 1, "do_sample": True, "temperature": 0.0}, "temperature"),
+            ({"max_new_tokens": 1, "prefill_chunk": 0}, "prefill_chunk: wanted at least 1, got 0"),
         ],
-        ids=["length", "temperature"],
+        ids=["length", "temperature", "chunk"],
     )
     def test_refused(self, model, prompt, options, message):
         with pytest.raises(InputError, match=message):

@@ -25,6 +25,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Tensor | int | float | Non
     """Start `kernel` on the device of its first tensor; an empty grid starts nothing."""
     if 0 in grid:
         return
+    # Multiplications and additions are fused, said here rather than left to a release's default.
+    options.setdefault("enable_fp_fusion", True)
     if _runner is not None:
         _runner(kernel, grid, args, options)
         return

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from vilamp.cli.ask import ask
+from vilamp.cli.cache import cache
 from vilamp.cli.doctor import doctor
 from vilamp.cli.errors import exit_status
 from vilamp.cli.select import select
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (ask, select, doctor):
+for command in (ask, select, cache, doctor):
     app.command()(command)
 
 

@@ -1,0 +1,64 @@
+"""Every op, dtype and backend against the reference in fp64: results and gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import vilamp_kernels as vk
+from vilamp_kernels.testing import assert_within_budget
+
+from .cases import DTYPES, Call, calls, in_fp64, with_grad
+from .machine import Machine
+from .report import FAILED, OK, Report, first_line
+
+SIZES = (1, 2, 63, 130)
+DRY_SIZES = (1, 5)
+
+
+def run(machine: Machine, report: Report) -> None:
+    """A row for each op, dtype, size and backend."""
+    for name, dtype in DTYPES.items():
+        for n in DRY_SIZES if machine.dry else SIZES:
+            for call in calls(dtype, machine.device, n, small=machine.dry or n > 63):
+                for backend in machine.backends(call.op):
+                    cells = {"op": call.op, "case": f"{call.name} {name}", "backend": backend}
+                    try:
+                        _check(call, backend)
+                    except Exception as error:
+                        report.add("correctness", FAILED, **cells, note=first_line(error))
+                    else:
+                        report.add("correctness", OK, **cells)
+
+
+def _check(call: Call, backend: str) -> None:
+    with vk.use_backend("reference"):
+        low = call.run(*call.tensors)
+    with vk.use_backend(backend):
+        out = call.run(*call.tensors)
+    if not call.compared:
+        _same_choice(out, low)
+        return
+    with vk.use_backend("reference"):
+        ref = call.run(*in_fp64(call.tensors))
+    assert_within_budget(out, low, ref)
+    for given, plain, true in zip(
+        _gradients(call, backend, call.tensors),
+        _gradients(call, "reference", call.tensors),
+        _gradients(call, "reference", in_fp64(call.tensors)),
+        strict=True,
+    ):
+        assert_within_budget(given, plain, true)
+
+
+def _same_choice(out: tuple[Tensor, Tensor], ref: tuple[Tensor, Tensor]) -> None:
+    for a, b in zip(out, ref, strict=True):
+        if not torch.equal(a, b):
+            raise AssertionError(f"another choice than the reference: {a.tolist()}, {b.tolist()}")
+
+
+def _gradients(call: Call, backend: str, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    leaves = with_grad(tensors)
+    with vk.use_backend(backend):
+        call.run(*leaves).float().square().sum().backward()
+    return [leaf.grad for leaf in leaves if leaf.grad is not None]
