@@ -122,7 +122,7 @@ SELECTION = {
     # name: B, N, Q, D, stride of a row, k, tau
     "one": (1, 1, 1, 8, 8, 3, 0.85),
     "walk": (1, 530, 1, 72, 72, 5, 0.85),  # five runs of frames in a warp
-    "unaligned": (2, 37, 2, 103, 103, 5, 0.8),
+    "unaligned": (3, 37, 3, 103, 103, 4, 0.8),
     "strided": (1, 70, 2, 515, 520, 4, 0.85),
     "more than there are": (1, 21, 1, 40, 40, 30, 2.0),
 }

@@ -44,10 +44,9 @@ class Chip:
 
     processors: int  # multiprocessors
     shared_per_block: int  # bytes, the most that a block can ask for
-    shared_per_processor: int  # bytes
 
 
-STAND_IN = Chip(processors=2, shared_per_block=166_912, shared_per_processor=167_936)
+STAND_IN = Chip(processors=2, shared_per_block=166_912)
 """A piece of an A100, for `use_runner`: few enough blocks to be executed one after the other."""
 
 
@@ -87,11 +86,7 @@ def chip(device: torch.device) -> Chip:
     if _runner is not None:
         return STAND_IN
     facts = torch.cuda.get_device_properties(device)
-    return Chip(
-        facts.multi_processor_count,
-        facts.shared_memory_per_block_optin,
-        facts.shared_memory_per_multiprocessor,
-    )
+    return Chip(facts.multi_processor_count, facts.shared_memory_per_block_optin)
 
 
 def resident_blocks(kernel: str, threads: int, shared: int, device: torch.device) -> int:
