@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +31,9 @@ class FakeModel:
         *,
         keyframes: int | None = None,
         progress: Callable[[str, int, int | None], None],
+        **reading: object,
     ) -> FakeSession:
+        self.read_with = reading
         return FakeSession(self, source, keyframes or self.config.keyframes, progress)
 
 
@@ -49,7 +51,21 @@ class FakeSession:
         keyframes = [Keyframe(n, frames[n].time, scores[n], "score") for n in best]
         return SelectionResult(question, keyframes, scores, [frame.time for frame in frames])
 
-    def ask(
+    notes = ()
+
+    def answers(
+        self,
+        questions: list[str],
+        *,
+        on_question: Callable[[str], None] | None = None,
+        **options: object,
+    ) -> Iterator[Answer]:
+        for question in questions:
+            if on_question:
+                on_question(question)
+            yield self._answer(question, **options)
+
+    def _answer(
         self,
         question: str,
         *,

@@ -39,6 +39,12 @@ def golden_file(golden_dir):
     return find
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_its_own(tmp_path_factory):
+    """Nothing is read from the user's cache, or written to it."""
+    os.environ["VILAMP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def video_dir() -> Path:
     return DATA / "videos"

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import vilamp.model
-from cli_fakes import FakeModel
+from cli_fakes import FakeModel, FakeSession
 from PIL import Image
+from vilamp.cache import Cache
 from vilamp.cli.app import run
 from vilamp.cli.ask import AnswerStream
 from vilamp.cli.loading import DEFAULT_MODEL_NOTE
@@ -107,6 +109,50 @@ def test_ask_json_is_all_of_stdout(model, video, capsys):
     assert found["settings"]["seed"] == 7
     assert found["timings"] == {"embed": 0.1, "answer": None}
     assert model.asked_with == {"do_sample": True, "temperature": 0.5, "seed": 7}
+
+
+def test_several_questions(model, video, capsys, monkeypatch):
+    monkeypatch.setattr(FakeSession, "notes", ("read twice",))
+    assert run(["ask", str(video), "Which?", "Where?"]) == 0
+    told = capsys.readouterr()
+    places = [told.out.index(part) for part in ("Which?\n", "Where?\n")]
+    assert places == sorted(places)
+    assert told.out.count("Keyframes") == 2
+    assert "note: read twice\n" in told.err
+    assert run(["ask", str(video), "Which?", "Where?", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [answer["question"] for answer in found["answers"]] == ["Which?", "Where?"]
+    assert found["notes"] == ["read twice"] and found["video"]["frames"] == 6
+
+
+def test_how_the_video_is_read_reaches_the_session(model, video):
+    assert run(["ask", str(video), "Which?", "--batch", "3", "--spool", "1.5KB", "--no-cache"]) == 0
+    assert model.read_with == {"batch": 3, "spool": 1500, "cache": None}
+    assert run(["ask", str(video), "Which?"]) == 0
+    assert model.read_with["spool"] == 2 << 30 and model.read_with["cache"] is not None
+
+
+@pytest.mark.parametrize("size", ["much", "-1", "1.5.2", "3XB"])
+def test_a_size_that_is_none(model, video, capsys, size):
+    assert run(["ask", str(video), "Which?", "--spool", size]) == 2
+    assert capsys.readouterr().err.startswith("vilamp: --spool: wanted a size such as")
+
+
+def test_cache_is_shown_and_cleared(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("VILAMP_CACHE", str(tmp_path))
+    assert run(["cache"]) == 0
+    assert f"{tmp_path}: 0.0 MB" in capsys.readouterr().out
+    Cache().store("embeddings", "abc", {"x": torch.zeros(1000)}, {})
+    assert run(["cache"]) == 0
+    assert "embeddings-abc" in capsys.readouterr().out
+    assert run(["cache", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["folder"] == str(tmp_path) and found["freed"] is None
+    assert [file["kind"] for file in found["files"]] == ["embeddings"]
+    assert run(["cache", "--clear", "--json"]) == 0
+    cleared = json.loads(capsys.readouterr().out)
+    assert cleared["freed"] == found["files"][0]["bytes"] and cleared["files"] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_options_reach_the_model(model, video, capsys):

@@ -251,7 +251,7 @@ def test_debug_shows_the_traceback():
 
 
 def test_a_backend_that_is_not_there(refused, video, model, monkeypatch):
-    for name, complaint in (("quick", "wanted one of reference"), ("triton", "not available")):
+    for name, complaint in (("quick", "wanted one of reference"), ("cuda", "not available")):
         monkeypatch.setenv("VILAMP_KERNELS_BACKEND", name)
         line = refused("ask", video, "What?")
         assert "VILAMP_KERNELS_BACKEND: " in line

@@ -1,6 +1,7 @@
 """A video as a stream gives what the same frames in memory give, and says how it came about."""
 
 import shutil
+import threading
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 import torch
 from model_files import Sizes, write_checkpoint, write_json
 from vilamp import CheckpointError, InputError, VideoError, ViLAMP
-from vilamp.session import SHOWN_SIZE, TextStream
+from vilamp.cache import Cache
+from vilamp.spool import Spool
+from vilamp.sweeps import SHOWN_SIZE
+from vilamp.text_stream import TextStream
 from vilamp.video import open_video
 
 N = 23
@@ -94,11 +98,8 @@ def test_stream_equals_memory(model, frames, batch):
     answer = session.ask(QUESTION, max_new_tokens=6)
     assert [k.index for k in answer.selection.keyframes] == whole.keyframes.tolist()
     np.testing.assert_allclose(answer.selection.scores, whole.selection.scores[0], atol=1e-5)
-    visual, _ = session._tokens(
-        model.embed_question(prompt.clip_input_ids, prompt.clip_attention_mask),
-        whole.selection,
-        (),
-    )
+    query = model.embed_question(prompt.clip_input_ids, prompt.clip_attention_mask)
+    ((visual, _),) = session._merge(query, whole.selection, [()])
     torch.testing.assert_close(
         model.assemble(prompt.input_ids, visual), whole.inputs_embeds, atol=2e-5, rtol=1e-5
     )
@@ -119,13 +120,157 @@ def test_first_sweep_is_done_once(model, frames):
             return super().__iter__()
 
     source.__class__ = Counted
-    session = model.session(source)
-    first = session.ask(QUESTION, max_new_tokens=1)
+    session = model.session(source, spool=0)
+    first = session.ask(QUESTION, max_new_tokens=3)
     assert "embed" in first.timings and len(passes) == 2
-    second = session.ask(QUESTION, max_new_tokens=1)
+    second = session.ask(QUESTION, max_new_tokens=3)
     assert "embed" not in second.timings and len(passes) == 3
     assert first.text == second.text
     assert session.select("a b c").scores != first.selection.scores and len(passes) == 3
+    assert "decoded again" in session.notes[0]
+    passes.clear()
+    spooling = model.session(source)
+    for _ in range(2):
+        assert spooling.ask(QUESTION, max_new_tokens=3).text == first.text
+    assert len(passes) == 1 and spooling.notes == []
+
+
+def test_spooled_frames_give_the_same_bits(model, frames):
+    query = model.embed_query(QUESTION)
+    tokens = []
+    for spool in (0, 1 << 20):
+        session = model.session(frames, batch=7, spool=spool)
+        selection = model.select(session._embeddings(), query)
+        tokens.append(session._merge(query, selection, [()])[0][0])
+    assert torch.equal(*tokens)
+
+
+def test_a_disk_that_fills_up_costs_a_second_decoding(model, frames, monkeypatch):
+    wanted = model.session(frames).ask(QUESTION, max_new_tokens=4)
+
+    def full(self, frame):
+        self._fail("No space left on device")
+
+    monkeypatch.setattr(Spool, "write", full)
+    session = model.session(frames)
+    assert session.ask(QUESTION, max_new_tokens=4).text == wanted.text
+    assert session.notes == [
+        "the video is decoded again for its patches: its frames are not on disk "
+        "(No space left on device)"
+    ]
+
+
+QUESTIONS = [QUESTION, "a b c", "is it k"]
+
+
+def test_several_questions_share_the_sweeps_and_are_answered_as_if_alone(model, frames):
+    asked, pieces = [], []
+    session = model.session(frames, batch=6)
+    together = list(
+        session.answers(
+            QUESTIONS, max_new_tokens=5, on_question=asked.append, on_text=pieces.append
+        )
+    )
+    assert asked == QUESTIONS and "".join(pieces).strip() != ""
+    for question, answer in zip(QUESTIONS, together, strict=True):
+        alone = model.session(frames, batch=6).ask(question, max_new_tokens=5)
+        assert answer.question == question
+        assert answer.selection == alone.selection
+        assert answer.visual_tokens == alone.visual_tokens
+        assert answer.text == alone.text
+    assert [sorted(a.timings) for a in together] == [
+        ["answer", "embed", "merge", "select"],
+        ["answer"],
+        ["answer"],
+    ]
+    assert list(session.answers([])) == []
+
+
+def test_a_later_session_reuses_what_the_cache_has(model, frames, tmp_path):
+    cache = Cache(tmp_path)
+    first = model.session(frames, cache=cache).ask(QUESTION, max_new_tokens=5)
+    assert {entry.kind for entry in cache.entries()} == {"embeddings", "frames"}
+
+    class Closed(type(open_video(frames))):
+        def __iter__(self):
+            raise AssertionError("decoded again")
+
+    source = open_video(frames)
+    source.__class__ = Closed
+    later = model.session(source, cache=cache)
+    assert later.ask(QUESTION, max_new_tokens=5).text == first.text
+    assert later.select("a b c").scores == model.session(frames).select("a b c").scores
+    # Another video, or another model, has other names.
+    with pytest.raises(AssertionError, match="decoded again"):
+        other = open_video(frames[:-1])
+        other.__class__ = Closed
+        model.session(other, cache=cache).select(QUESTION)
+    name = model.selector_fingerprint()
+    with torch.no_grad():
+        next(model.frame_selector.parameters()).flatten()[0].add_(1)
+    try:
+        assert model.selector_fingerprint() != name
+    finally:
+        with torch.no_grad():
+            next(model.frame_selector.parameters()).flatten()[0].sub_(1)
+
+
+def test_killed_in_the_second_sweep_and_started_again(model, frames, tmp_path):
+    wanted = model.session(frames).ask(QUESTION, max_new_tokens=5)
+    cache = Cache(tmp_path)
+
+    def die(phase, done, total):
+        if phase == "merge" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.session(frames, batch=5, cache=cache, progress=die).ask(QUESTION)
+    phases = []
+    again = model.session(frames, batch=5, cache=cache, progress=lambda *step: phases.append(step))
+    assert again.ask(QUESTION, max_new_tokens=5).text == wanted.text
+    assert "embed" not in {phase for phase, *_ in phases}
+
+
+class TestOutOfMemory:
+    def test_a_batch_goes_in_parts_that_fit(self, model, frames, monkeypatch):
+        wanted = model.session(frames, batch=16).ask(QUESTION, max_new_tokens=5)
+        sizes = limit_tower(monkeypatch, model, most=3)
+        session = model.session(frames, batch=16)
+        assert session.ask(QUESTION, max_new_tokens=5).text == wanted.text
+        # Halved until it fits, and from then on asked for no more.
+        assert sizes == [16, 8, 4, *[2] * 8, *[2] * 3, 1]
+        assert session.notes == ["patches: 2 frames at a time, more did not fit into memory"]
+
+    def test_one_frame_that_does_not_fit_is_named(self, model, frames, monkeypatch):
+        limit_tower(monkeypatch, model, most=0)
+        with pytest.raises(InputError, match="out of memory on cpu: one frame at a time"):
+            model.session(frames).ask(QUESTION)
+
+
+def limit_tower(monkeypatch, model, most):
+    """Let SigLIP run out of memory above `most` frames; gives the sizes it was asked for."""
+    sizes, real = [], model.patches
+
+    def patches(pixels):
+        sizes.append(len(pixels))
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(pixels)
+
+    monkeypatch.setattr(model, "patches", patches)
+    return sizes
+
+
+def test_no_thread_is_left_when_a_sweep_is_interrupted(model, frames):
+    before = set(threading.enumerate())
+
+    def interrupt(phase, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.session(frames, batch=2, progress=interrupt).ask(QUESTION)
+    assert set(threading.enumerate()) <= before
 
 
 def test_times_follow_the_frames(model, frames):
@@ -229,9 +374,9 @@ def test_video_that_changes_between_the_sweeps(model, frames, change):
     first, second = frames, frames[:-2]
     if change == "grows":
         first, second = second, first
-    session = model.session(first)
+    session = model.session(first, spool=0)
     session.select(QUESTION)
-    session.source = open_video(second)
+    session._frames._source = open_video(second)
     with pytest.raises(VideoError, match="changed while it was read"):
         session.ask(QUESTION)
 

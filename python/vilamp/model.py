@@ -13,6 +13,7 @@ blocks on a video of any length, as a stream.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,9 +221,30 @@ class ViLAMP(nn.Module):
         size = self.config.clip_config.vision_config.image_size
         pixels = inputs.normalised_pixels("CLIP", frames, size, self.device)
         if pixels is None:
-            mean, std = self.config.clip_mean, self.config.clip_std
-            pixels = preprocess.clip_pixels(frames, size, mean, std, self.device)
+            pixels = self.clip_pixels(frames)
         return self.frame_selector.embed_images(pixels)
+
+    def clip_pixels(self, frames: preprocess.Frames) -> Tensor:
+        """Frames uint8 RGB `[n, H, W, 3]` as CLIP takes them: fp32 `[n, 3, h, w]`."""
+        size = self.config.clip_config.vision_config.image_size
+        mean, std = self.config.clip_mean, self.config.clip_std
+        return preprocess.clip_pixels(frames, size, mean, std, self.device)
+
+    def siglip_pixels(self, frames: preprocess.Frames) -> Tensor:
+        """The same for SigLIP, in the dtype of the weights, to which its first layer casts."""
+        size = self.config.vision_config.image_size
+        return preprocess.siglip_pixels(frames, size, self.device).to(self.dtype)
+
+    def selector_fingerprint(self) -> str:
+        """Hash of what decides a frame's embedding: CLIP's weights, their dtype, its pixels."""
+        clip = self.config.clip_config.vision_config
+        digest = hashlib.sha256(repr((clip.to_dict(), self.config.clip_mean)).encode())
+        digest.update(repr(self.config.clip_std).encode())
+        for name, tensor in sorted(self.frame_selector.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(data.numpy().data)
+        return digest.hexdigest()
 
     def select(
         self, frame_embeds: Tensor, question_embeds: Tensor, keyframes: int | None = None
@@ -266,9 +288,7 @@ class ViLAMP(nn.Module):
         size = self.config.vision_config.image_size
         pixels = inputs.normalised_pixels("SigLIP", frames, size, self.device)
         if pixels is None:
-            pixels = preprocess.siglip_pixels(frames, size, self.device)
-        # Held until the tower is through, and the dtype that its first layer casts to.
-        pixels = pixels.to(self.dtype)
+            pixels = self.siglip_pixels(frames)
         linear, gelu, _ = self.projector
         return gelu(linear(self.vision_tower(pixels)))
 

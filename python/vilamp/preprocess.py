@@ -37,7 +37,18 @@ def siglip_pixels(frames: Frames, size: int, device: torch.device | str = "cpu")
         InputError: wrong shape or dtype.
     """
     levels = [np.asarray(_resize(image, size, size)) for image in _images(frames)]
-    return normalise(_stack(levels, size, device), SIGLIP_MEAN, SIGLIP_STD)
+    return _pixels(levels, size, SIGLIP_MEAN, SIGLIP_STD, device)
+
+
+def siglip_levels(frame: np.ndarray, size: int) -> np.ndarray:
+    """One frame uint8 `[H, W, 3]` in SigLIP's size, `[size, size, 3]`; resizing it again changes
+    nothing.
+
+    Raises:
+        InputError: wrong shape or dtype.
+    """
+    (image,) = _images([frame])
+    return np.asarray(_resize(image, size, size))
 
 
 def clip_pixels(
@@ -73,20 +84,43 @@ def clip_pixels(
         left, top = (width - size) // 2, (height - size) // 2
         resized = np.asarray(_resize(image, width, height))
         levels.append(resized[top : top + size, left : left + size])
-    return normalise(_stack(levels, size, device), mean, std)
+    return _pixels(levels, size, mean, std, device)
 
 
-def normalise(levels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 levels `[n, 3, h, w]` -> fp32 pixels of that shape, `(level / 255 - mean) / std`.
+def _pixels(
+    levels: Sequence[np.ndarray],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str,
+) -> Tensor:
+    """8-bit levels, `[size, size, 3]` each -> fp32 pixels `[n, 3, size, size]` on the device."""
+    table = _table(mean, std)
+    device = torch.device(device)
+    if device.type == "cpu":
+        # NumPy, not torch: this runs beside the model in a thread of its own (`vilamp.sweeps`),
+        # where a second team of OpenMP threads would fight the model's for the cores.
+        pixels = np.empty((len(levels), 3, size, size), np.float32)
+        for image, out in zip(levels, pixels, strict=True):
+            for channel in range(3):
+                out[channel] = table[channel][image[..., channel]]
+        return torch.from_numpy(pixels)
+    stacked = np.stack(levels) if levels else np.zeros((0, size, size, 3), np.uint8)
+    # Only the 8-bit levels are copied to the device.
+    indices = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).int()
+    # One table for all channels: row c starts at 256 * c.
+    rows = torch.arange(0, 768, 256, dtype=torch.int32, device=device).view(3, 1, 1)
+    return torch.from_numpy(table).to(device).view(-1)[(indices + rows).contiguous()]
+
+
+def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """`(level / 255 - mean) / std` for each channel and level, fp32 `[3, 256]`.
 
     Each step rounds as in the published code: the product with 1/255 in fp64, then all in fp32.
     """
     scaled = (np.arange(256, dtype=np.uint8) * (1 / 255)).astype(np.float32)
     channels = zip(np.float32(mean), np.float32(std), strict=True)
-    table = np.stack([(scaled - m) / s for m, s in channels])
-    # One table for all channels: row c starts at 256 * c.
-    rows = torch.arange(0, 768, 256, dtype=torch.int32, device=levels.device).view(3, 1, 1)
-    return torch.from_numpy(table).to(levels.device).view(-1)[levels.int() + rows]
+    return np.stack([(scaled - m) / s for m, s in channels])
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -101,9 +135,3 @@ def _images(frames: Frames) -> Iterable[Image.Image]:
         if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise InputError(f"frames: wanted uint8 [n, H, W, 3], got frames {dtype} {shape}")
         yield Image.fromarray(np.ascontiguousarray(frame))
-
-
-def _stack(levels: list[np.ndarray], size: int, device: torch.device | str) -> Tensor:
-    """`[size, size, 3]` uint8 each -> `[n, 3, size, size]` on the device."""
-    stacked = np.stack(levels) if levels else np.zeros((0, size, size, 3), np.uint8)
-    return torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).contiguous()

@@ -1,6 +1,7 @@
 """One video, any number of questions: decode, select keyframes, merge the rest, answer.
 
-The video is read as a stream in two sweeps and never held in memory:
+The video is read as a stream in two sweeps and never held in memory; decoding and resizing run
+ahead of the model in threads of their own (`vilamp.sweeps`):
 
     sweep 1   CLIP on every frame                   -> embeddings [N, D], once per video
               question -> relevance and keyframes      (paper section 3.2, DKS)
@@ -15,24 +16,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from .cache import Cache
 from .errors import InputError, VideoError
+from .frame_store import FrameStore
+from .sweeps import Batch
+from .text_stream import TextStream
+from .tower_batches import TowerBatches
 from .video import Frame, FrameSource, open_video
+from .visual_tokens import VisualTokens
 
 if TYPE_CHECKING:
     from .model import Selection, ViLAMP
 
-SHOWN_SIZE = 640
-"""Longest side in pixels of a frame that is kept for showing."""
+SPOOL_BYTES = 2 << 30
+"""Disk that a session takes for spooled frames unless told otherwise."""
 
 Progress = Callable[[str, int, "int | None"], None]
 
@@ -65,8 +71,8 @@ class SelectionResult:
 
 @dataclass(frozen=True)
 class Illustration:
-    """A frame kept for showing: its picture, at most `SHOWN_SIZE` pixels long, and, if it was
-    merged, where its weight went."""
+    """A frame kept for showing: its picture, at most `vilamp.sweeps.SHOWN_SIZE` pixels long, and,
+    if it was merged, where its weight went."""
 
     frame: Frame
     weights: np.ndarray | None
@@ -99,9 +105,13 @@ class VideoSession:
         model: from `ViLAMP.from_pretrained`.
         video: what `vilamp.video.open_video` takes, or an open `FrameSource`.
         keyframes: budget of keyframes per question; the model's own when None.
-        batch: frames that are decoded and given to a vision tower at once.
+        batch: frames that are given to a vision tower at once; halved when the device's memory is
+            not enough for them.
         progress: called as `progress(phase, done, total)` when a phase begins and after each batch;
             `total` is None where it cannot be known.
+        spool: bytes of disk for frames in the size of the vision tower; where they fit, the video
+            is decoded once for both sweeps and all questions. 0 to decode it in each.
+        cache: where to keep what later sessions on the same video can use; None for nowhere.
         fps, sampling, max_frames: as in `open_video`, when `video` is not open yet.
     Raises:
         VideoError: the video cannot be opened.
@@ -116,6 +126,8 @@ class VideoSession:
         keyframes: int | None = None,
         batch: int = 16,
         progress: Progress | None = None,
+        spool: int = SPOOL_BYTES,
+        cache: Cache | None = None,
         **how_to_open: Any,
     ):
         for name, value in (("keyframes", keyframes), ("batch", batch)):
@@ -126,8 +138,15 @@ class VideoSession:
         self.keyframes = keyframes
         self.batch = batch
         self._progress = progress or (lambda phase, done, total: None)
+        self._frames = FrameStore(self.source, model, spool, cache)
         self._embeds: Tensor | None = None
         self._times: list[float] = []
+        self._towers = TowerBatches()
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known about how the video was read, one line each."""
+        return [*self._frames.notes, *self._towers.notes]
 
     @torch.no_grad()
     def select(self, question: str) -> SelectionResult:
@@ -138,110 +157,146 @@ class VideoSession:
             VideoError: no frame of the video can be decoded.
         """
         query = self.model.embed_query(question)
-        return self._result(question, self.model.select(self._frames(), query, self.keyframes))
+        selection = self.model.select(self._embeddings(), query, self.keyframes)
+        return self._result(question, selection, 0)
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        """Answer a question; the options are those of `answers`.
+
+        Raises:
+            InputError: an empty question, or an option that cannot be used.
+            VideoError: no frame can be decoded, or the video changed between the sweeps.
+        """
+        (answer,) = self.answers([question], **options)
+        return answer
 
     @torch.no_grad()
-    def ask(
+    def answers(
         self,
-        question: str,
+        questions: Sequence[str],
         *,
         max_new_tokens: int = 64,
+        on_question: Callable[[str], None] | None = None,
         on_text: Callable[[str], None] | None = None,
         illustrate: Callable[[SelectionResult], Collection[int]] | None = None,
         do_sample: bool = False,
         temperature: float = 1.0,
         seed: int = 0,
-    ) -> Answer:
-        """Answer a question.
+    ) -> Iterator[Answer]:
+        """Answer several questions, each as soon as it can be: they share both sweeps.
 
         Args:
-            question: what is asked; also what frames are ranked by.
+            questions: what is asked; also what frames are ranked by.
             max_new_tokens: longest answer.
-            on_text: called with each piece of the answer as soon as it is readable.
-            illustrate: given the selection, says which merged frames to keep with their weights;
+            on_question: called with each question before its answer begins.
+            on_text: called with each piece of an answer as soon as it is readable.
+            illustrate: given a selection, says which merged frames to keep with their weights;
                 the keyframes are then kept too. Nothing is kept when None.
             do_sample, temperature, seed: as in `ViLAMP.decode`.
+        Yields:
+            Answers in the order of the questions. What the questions share is timed in the first.
         Raises:
-            InputError: an empty question.
+            InputError: an empty question, or an option that cannot be used.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         timings: dict[str, float] = {}
-        prompt = self.model.tokenize(question)
+        if not questions:
+            return
+        prompts = [self.model.tokenize(question) for question in questions]
         if self._embeds is None:
             with _timed(timings, "embed", self.model.device):
-                self._frames()
+                self._embeddings()
         with _timed(timings, "select", self.model.device):
-            query = self.model.embed_question(prompt.clip_input_ids, prompt.clip_attention_mask)
-            selection = self.model.select(self._frames(), query, self.keyframes)
-            result = self._result(question, selection)
-        shown = set() if illustrate is None else {k.index for k in result.keyframes}
-        shown |= set() if illustrate is None else set(illustrate(result))
-        with _timed(timings, "merge", self.model.device):
-            visual, illustrations = self._tokens(query, selection, shown)
-        with _timed(timings, "answer", self.model.device):
-            self._progress("answer", 0, None)
-            embeds = self.model.assemble(prompt.input_ids, visual)
-            stream = TextStream(self.model.tokenizer.decode, self.model.stop_ids, on_text)
-            ids = self.model.decode(
-                embeds,
-                max_new_tokens,
-                on_token=stream.push,
-                do_sample=do_sample,
-                temperature=temperature,
-                seed=seed,
+            queries = torch.cat(
+                [
+                    self.model.embed_question(p.clip_input_ids, p.clip_attention_mask)
+                    for p in prompts
+                ]
             )
-            text = stream.finish()
-        return Answer(
-            question=question,
-            text=text,
-            selection=result,
-            visual_tokens=len(visual) + 1,
-            prompt_tokens=embeds.shape[1],
-            new_tokens=ids.shape[1],
-            timings=timings,
-            illustrations=illustrations,
-        )
+            selection = self.model.select(self._embeddings(), queries, self.keyframes)
+            results = [self._result(text, selection, q) for q, text in enumerate(questions)]
+        shown: list[set[int]] = [set() for _ in questions]
+        if illustrate is not None:
+            shown = [{k.index for k in r.keyframes} | set(illustrate(r)) for r in results]
+        with _timed(timings, "merge", self.model.device):
+            merged = self._merge(queries, selection, shown)
+        for question, prompt, result, (visual, pictures) in zip(
+            questions, prompts, results, merged, strict=True
+        ):
+            if on_question is not None:
+                on_question(question)
+            with _timed(timings, "answer", self.model.device):
+                self._progress("answer", 0, None)
+                embeds = self.model.assemble(prompt.input_ids, visual)
+                stream = TextStream(self.model.tokenizer.decode, self.model.stop_ids, on_text)
+                ids = self.model.decode(
+                    embeds,
+                    max_new_tokens,
+                    on_token=stream.push,
+                    do_sample=do_sample,
+                    temperature=temperature,
+                    seed=seed,
+                )
+                text = stream.finish()
+            yield Answer(
+                question=question,
+                text=text,
+                selection=result,
+                visual_tokens=len(visual) + 1,
+                prompt_tokens=embeds.shape[1],
+                new_tokens=ids.shape[1],
+                timings=timings,
+                illustrations=pictures,
+            )
+            timings = {}
 
-    def _frames(self) -> Tensor:
+    def _embeddings(self) -> Tensor:
         """Sweep 1: fp32 `[N, D]`, CLIP's embedding of every frame."""
         if self._embeds is None:
-            embeds, times = [], []
-            for frames in self._batches("embed"):
-                embeds.append(self.model.embed_frames([frame.image for frame in frames]))
-                times += [frame.time for frame in frames]
-            if not embeds:
-                raise VideoError(f"{self.source.info.path}: no frame could be decoded")
-            self._embeds, self._times = torch.cat(embeds), times
+            known = self._frames.embeddings()
+            if known is None:
+                embeds, times = [], []
+                for batch in self._counted("embed", self._frames.for_clip(self.batch)):
+                    embeds.append(self._towers(self.model.embed_frames, batch.pixels))
+                    times += batch.times
+                if not embeds:
+                    raise VideoError(f"{self.source.info.path}: no frame could be decoded")
+                known = torch.cat(embeds), times
+                self._frames.keep_embeddings(*known)
+            self._embeds, self._times = known
         return self._embeds
 
-    def _tokens(
-        self, query: Tensor, selection: Selection, shown: Collection[int]
-    ) -> tuple[Tensor, list[Illustration]]:
-        """Sweep 2: `[S, H]`, the tokens of the video in time order, and what is to be shown."""
-        keyframes = set(selection.indices[0].tolist())
-        count = len(selection.scores[0])
-        merger = self.model.merger(query, selection)
-        tokens: list[Tensor] = []
-        illustrations: list[Illustration] = []
-        for frames in self._batches("merge"):
-            self._require_count(frames[-1].index + 1, at_most=count)
-            patches = self.model.patches([frame.image for frame in frames])
-            pooled = merger.push(patches, frames[0].index, return_weights=bool(shown))
-            merged, weights = pooled if shown else (pooled, None)
-            full = [row for row, frame in enumerate(frames) if frame.index in keyframes]
-            grids = iter(self.model.keyframe_tokens(patches[full]))
-            for row, frame in enumerate(frames):
-                is_keyframe = frame.index in keyframes
-                # A copy, so that one token does not hold its batch.
-                tokens.append(next(grids) if is_keyframe else merged[0, row : row + 1].clone())
-                if frame.index in shown:
-                    grid = weights[0, row].reshape(self.model.config.grid).float().cpu().numpy()
-                    picture = Illustration(_small(frame), None if is_keyframe else grid)
-                    illustrations.append(picture)
+    def _merge(
+        self, queries: Tensor, selection: Selection, shown: Sequence[Collection[int]]
+    ) -> list[tuple[Tensor, list[Illustration]]]:
+        """Sweep 2: for each question `[S, H]`, the tokens of the video in time order, and what is
+        to be shown."""
+        count = selection.scores.shape[1]
+        merger = self.model.merger(queries, selection)
+        visuals = [VisualTokens(self.model, indices, count) for indices in selection.indices]
+        pictures: list[list[Illustration]] = [[] for _ in visuals]
+        every = set().union(*shown)
+        batches = self._frames.for_siglip(self.batch, self._times, every)
+        for batch in self._counted("merge", batches):
+            self._require_count(batch.end, at_most=count)
+            patches = self._towers(self.model.patches, batch.pixels)
+            pooled = merger.push(patches, batch.start, return_weights=bool(every))
+            merged, weights = pooled if every else (pooled, None)
+            for question, visual in enumerate(visuals):
+                visual.add(batch.start, patches, merged[question])
+                for index in sorted(batch.pictures.keys() & set(shown[question])):
+                    full = visual.is_keyframe(index)
+                    grid = None if full else weights[question, index - batch.start]
+                    pictures[question].append(self._illustration(batch.pictures[index], grid))
             # Not beside those of the next batch.
-            del patches, pooled, merged, weights, grids
+            del patches, pooled, merged, weights
         self._require_count(count, at_most=merger.position)
-        return torch.cat(tokens), illustrations
+        return [(v.tokens, shown) for v, shown in zip(visuals, pictures, strict=True)]
+
+    def _illustration(self, picture: Frame, weights: Tensor | None) -> Illustration:
+        if weights is None:
+            return Illustration(picture, None)
+        return Illustration(picture, weights.reshape(self.model.config.grid).float().cpu().numpy())
 
     def _require_count(self, frames: int, at_most: int) -> None:
         if frames > at_most:
@@ -250,73 +305,26 @@ class VideoSession:
                 "the two sweeps met different numbers of frames"
             )
 
-    def _batches(self, phase: str) -> Iterator[list[Frame]]:
-        """Batches of frames of one sweep, with progress."""
+    def _counted(self, phase: str, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches of one sweep, with progress; their threads end with the caller's loop."""
         total, done = len(self.source), 0
         self._progress(phase, 0, total)
-        for frames in self.source.batches(self.batch):
-            yield frames
-            done += len(frames)
-            self._progress(phase, done, total)
+        with closing(batches):
+            for batch in batches:
+                yield batch
+                done += len(batch.times)
+                self._progress(phase, done, total)
 
-    def _result(self, question: str, selection: Selection) -> SelectionResult:
-        scores = selection.scores[0].tolist()
-        chosen = zip(selection.indices[0].tolist(), selection.from_score[0].tolist(), strict=True)
+    def _result(self, question: str, selection: Selection, number: int) -> SelectionResult:
+        scores = selection.scores[number].tolist()
+        chosen = zip(
+            selection.indices[number].tolist(), selection.from_score[number].tolist(), strict=True
+        )
         keyframes = [
             Keyframe(index, self._times[index], scores[index], "score" if by_score else "fill")
             for index, by_score in chosen
         ]
         return SelectionResult(question, keyframes, scores, list(self._times))
-
-
-class TextStream:
-    """Turns ids into text as they come, holding back what a later id may still change.
-
-    Args:
-        decode: ids -> text, of a tokenizer.
-        stop_ids: ids that end the answer and are not part of it.
-        on_text: called with each new piece.
-    """
-
-    def __init__(
-        self,
-        decode: Callable[..., str],
-        stop_ids: Collection[int],
-        on_text: Callable[[str], None] | None = None,
-    ):
-        self._decode = decode
-        self._stop_ids = stop_ids
-        self._on_text = on_text or (lambda piece: None)
-        self._ids: list[int] = []
-        self._sent = ""
-
-    def push(self, token: int) -> None:
-        """The next id."""
-        if token in self._stop_ids:
-            return
-        self._ids.append(token)
-        text = self._decode(self._ids, skip_special_tokens=True)
-        # An unfinished UTF-8 sequence decodes to the replacement character.
-        if not text.endswith("\ufffd"):
-            self._send(text)
-
-    def finish(self) -> str:
-        """The whole text; sends what was held back."""
-        text = self._decode(self._ids, skip_special_tokens=True)
-        self._send(text)
-        return text.strip()
-
-    def _send(self, text: str) -> None:
-        if len(text) > len(self._sent):
-            self._on_text(text[len(self._sent) :])
-            self._sent = text
-
-
-def _small(frame: Frame) -> Frame:
-    """The frame with its picture shrunk to a size for showing, so that a few do not weigh much."""
-    picture = Image.fromarray(frame.image)
-    picture.thumbnail((SHOWN_SIZE, SHOWN_SIZE))
-    return replace(frame, image=np.asarray(picture))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """An interpreter of compiled PTX: runs the project's GPU kernels on CPU tensors, without a GPU."""
 
-from .machine import Module, PtxError
+from .errors import PtxError
+from .machine import Module
 from .stats import Stats
 from .use import ptx_cuda, ptx_triton
 

@@ -1,6 +1,6 @@
 """PTX of the hand-written CUDA kernels: from nvcc where there is one, else from committed files.
 
-`python -m ptx.cuda_ptx` (in tests/) writes the committed files anew.
+`python -m ptx.compile`, in `tests/`, writes the committed files anew.
 """
 
 from __future__ import annotations
@@ -18,17 +18,37 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "ptx-cache"
 COMMITTED = Path(__file__).with_name("compiled")
 FLAGS = ("-arch=sm_80", "-std=c++17")
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 ENTRY = re.compile(r"\.entry\s+([\w$]+)")
 
 
 def sources() -> list[Path]:
-    return sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    """The kernels of the project, and the known ones that test the interpreter."""
+    return [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), Path(__file__).with_name("known.cu")]
+
+
+def files_of(source: Path) -> list[Path]:
+    """A source and all of our headers that it includes, in the order in which they come."""
+    found: list[Path] = []
+
+    def visit(path: Path) -> None:
+        if path in found:
+            return
+        found.append(path)
+        for name in INCLUDE.findall(path.read_text()):
+            for folder in (path.parent, ROOT / "csrc" / "include"):
+                if (folder / name).exists():
+                    visit((folder / name).resolve())
+                    break
+
+    visit(source.resolve())
+    return found
 
 
 def source_hash(source: Path) -> str:
-    """Of the source, of every header that it may include, and of the flags."""
+    """Of the source, of the headers that it includes, and of the flags."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for path in [source, *sorted(ROOT.glob("csrc/**/*.h")), *sorted(ROOT.glob("csrc/**/*.cuh"))]:
+    for path in files_of(source):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -46,6 +66,7 @@ def compile_source(source: Path) -> str:
     return kept.read_text()
 
 
+@cache
 def ptx_of(source: Path) -> str:
     if shutil.which("nvcc"):
         return compile_source(source)
@@ -63,7 +84,7 @@ def source_of(kernel: str) -> Path:
     for source in sources():
         if kernel in ENTRY.findall(ptx_of(source)):
             return source
-    raise ValueError(f"no kernel {kernel!r} in {', '.join(s.name for s in sources()) or 'csrc/cuda'}")
+    raise ValueError(f"no kernel {kernel!r} in {[s.name for s in sources()]}")
 
 
 def committed_hash(source: Path) -> str | None:
@@ -73,14 +94,3 @@ def committed_hash(source: Path) -> str | None:
         return None
     with path.open() as file:
         return file.readline().removeprefix("// source ").strip()
-
-
-def write_committed() -> None:
-    COMMITTED.mkdir(exist_ok=True)
-    for source in sources():
-        text = f"// source {source_hash(source)}\n{compile_source(source)}"
-        (COMMITTED / f"{source.stem}.ptx").write_text(text)
-
-
-if __name__ == "__main__":
-    write_committed()

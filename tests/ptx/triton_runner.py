@@ -1,6 +1,7 @@
 """Runs Triton kernels from their compiled PTX, on CPU tensors: a stand-in for the GPU.
 
-    with use_runner(TritonRunner(order="random", seed=1)) as ...:     # vilamp_kernels.triton.launch
+with use_runner(TritonRunner(order="random", seed=1)):  # of vilamp_kernels.triton.launch
+    ...
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Worker:
 
     def _start(self) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
-        # Triton keeps what it compiled by a hash of the kernel, of all that it calls, and of itself.
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, sys.path)])
+        # Triton keeps what it compiled, by a hash of the kernel, of all it calls, and of itself.
         env.setdefault("TRITON_CACHE_DIR", str(CACHE / "triton"))
         env.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
         process = subprocess.Popen(
@@ -44,6 +45,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env=env,
+            cwd=ROOT / "tests",
         )
         atexit.register(process.kill)
         return process
@@ -83,7 +85,7 @@ def described(value: Any) -> Any:
         return value
     if hasattr(value, "fn"):
         return {"function": named(value)}
-    return {"dtype": value.name if hasattr(value, "name") else str(value)}
+    return {"dtype": str(value)}
 
 
 def named(kernel: Any) -> dict[str, str]:
@@ -102,12 +104,17 @@ class TritonRunner:
         order: how the warps of a block take turns: forward, reverse, random or lockstep.
         seed: of the random order.
         target: compute capability to compile for; the interpreter knows instructions up to sm_80.
-    `launches` lists what ran: name of the kernel and what it asked of the machine (`Stats`).
+        races: whether unordered accesses to shared memory are errors, whatever they give.
+    `launches` lists what ran: name of the kernel and what it asked of the machine (`Stats`);
+    `ptx` has the text of each kernel, by name, as it was compiled last.
     """
 
-    def __init__(self, order: str = "forward", seed: int = 0, target: int = 80) -> None:
-        self.order, self.seed, self.target = order, seed, target
+    def __init__(
+        self, order: str = "forward", seed: int = 0, target: int = 80, races: bool = True
+    ) -> None:
+        self.order, self.seed, self.target, self.races = order, seed, target, races
         self.launches: list[tuple[str, Stats]] = []
+        self.ptx: dict[str, str] = {}
 
     def __call__(self, kernel: Any, grid: tuple[int, ...], args: tuple, options: dict) -> None:
         request = {
@@ -125,9 +132,11 @@ class TritonRunner:
             shared=answer["shared"],
             order=self.order,
             seed=self.seed,
+            races=self.races,
         )
         # Counted by the position in the launch, not among the parameters that were left.
         stats.per_argument = {
             answer["passed"][i]: counts for i, counts in stats.per_argument.items()
         }
         self.launches.append((answer["entry"], stats))
+        self.ptx[answer["entry"]] = answer["ptx"]

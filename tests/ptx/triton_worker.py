@@ -57,7 +57,7 @@ def argument(value: Any) -> Any:
     if "tensor" in value:
         return Pointer(value["tensor"], value["address"])
     if "dtype" in value:
-        return getattr(tl, value["dtype"])
+        return tl.dtype(value["dtype"])
     return find(**value["function"])
 
 

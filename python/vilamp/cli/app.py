@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from vilamp.cli.ask import ask
+from vilamp.cli.cache import cache
 from vilamp.cli.doctor import doctor
 from vilamp.cli.errors import exit_status
 from vilamp.cli.profile import profile
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (ask, select, profile, doctor):
+for command in (ask, select, cache, profile, doctor):
     app.command()(command)
 
 

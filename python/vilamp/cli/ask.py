@@ -10,8 +10,8 @@ import typer
 
 from vilamp.cli import options
 from vilamp.cli.describe import frames_as_dict, keyframe_lines, keyframes_as_dicts, model_as_dict
-from vilamp.cli.loading import load_model, open_frames, say_notes
-from vilamp.cli.options import Sampling, Settings, asked
+from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
+from vilamp.cli.options import Sampling, Settings, asked, size
 from vilamp.cli.output import OutputFile, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
 
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 def ask(
     video: options.Video,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask of the video.")],
+    questions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUESTION...",
+            help="What to ask of the video; several questions share the reading of it.",
+        ),
+    ],
     model: options.Model = "default",
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -49,6 +55,9 @@ def ask(
             help="Seed of that drawing: same seed, same answer.",
         ),
     ] = 0,
+    batch: options.Batch = 16,
+    spool: options.Spool = "2GiB",
+    cache: options.CacheOption = True,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="OUT.html", help="Write a page that shows the work."),
@@ -56,7 +65,7 @@ def ask(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Answer a question about a video, with the times of the keyframes."""
+    """Answer questions about a video, with the times of the keyframes."""
     settings = Settings.of(
         model=model,
         device=device,
@@ -67,22 +76,36 @@ def ask(
         compat=compat,
         sampling=sampling,
     )
-    question = asked(question)
+    questions = [asked(question) for question in questions]
+    spool_bytes = size(spool, "--spool")
     output = OutputFile(report, "--report", video) if report else None
 
     frames = open_frames(video, settings)
+    answers = []
     with ProgressBars() as bars:
         loaded = load_model(settings, bars)
-        session = loaded.session(frames, keyframes=settings.keyframes, progress=bars)
-        answer = session.ask(
-            question,
+        session = loaded.session(
+            frames,
+            keyframes=settings.keyframes,
+            batch=batch,
+            spool=spool_bytes,
+            cache=open_cache(cache),
+            progress=bars,
+        )
+        stream = AnswerStream(bars, titled=len(questions) > 1)
+        for answer in session.answers(
+            questions,
             max_new_tokens=max_new_tokens,
             do_sample=temperature > 0,
             temperature=temperature or 1.0,
             seed=seed,
-            on_text=None if json else AnswerStream(bars),
+            on_question=None if json else stream.begin,
+            on_text=None if json else stream,
             illustrate=_worth_showing if output else None,
-        )
+        ):
+            answers.append(answer)
+            if not json:
+                print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
 
     used = {
         **settings.as_dict(),
@@ -92,37 +115,52 @@ def ask(
     }
     if output:
         given = {name: value for name, value in used.items() if value is not None}
-        _write_report(output, frames, answer, {**model_as_dict(model, loaded), **given})
+        _write_report(output, frames, answers, {**model_as_dict(model, loaded), **given})
     if json:
-        print_json(
-            {
-                "question": answer.question,
-                "answer": answer.text,
-                "keyframes": keyframes_as_dicts(answer.selection.keyframes),
-                "video": frames_as_dict(frames, answer.selection),
-                "model": model_as_dict(model, loaded),
-                "settings": used,
-                "tokens": {
-                    "video": answer.visual_tokens,
-                    "prompt": answer.prompt_tokens,
-                    "answer": answer.new_tokens,
-                },
-                "timings": answer.timings,
-                "report": str(output.path) if output else None,
-            }
-        )
-    else:
-        print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
-    say_notes(settings, frames.skipped)
+        shared = {
+            "video": frames_as_dict(frames, answers[0].selection),
+            "model": model_as_dict(model, loaded),
+            "settings": used,
+            "notes": session.notes,
+            "report": str(output.path) if output else None,
+        }
+        found = [_as_dict(answer) for answer in answers]
+        print_json({**found[0], **shared} if len(found) == 1 else {"answers": found, **shared})
+    say_notes(settings, frames.skipped, session.notes)
     if output and not json:
         print(f"report: {output.path}", file=sys.stderr)
 
 
-class AnswerStream:
-    """Prints an answer as it is generated; the bars leave the screen before its first piece."""
+def _as_dict(answer: Answer) -> dict[str, object]:
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "keyframes": keyframes_as_dicts(answer.selection.keyframes),
+        "tokens": {
+            "video": answer.visual_tokens,
+            "prompt": answer.prompt_tokens,
+            "answer": answer.new_tokens,
+        },
+        "timings": answer.timings,
+    }
 
-    def __init__(self, bars: ProgressBars) -> None:
-        self._bars = bars
+
+class AnswerStream:
+    """Prints answers as they are generated; the bars leave the screen before the first piece.
+
+    `titled`: each under its question.
+    """
+
+    def __init__(self, bars: ProgressBars, titled: bool = False) -> None:
+        self._bars, self._titled = bars, titled
+        self._first = True
+
+    def begin(self, question: str) -> None:
+        """The next answer is to this question."""
+        if self._titled:
+            self("" if self._first else "\n")
+            self(f"{question}\n")
+        self._first = False
 
     def __call__(self, piece: str) -> None:
         """Print one piece of the answer at once."""
@@ -138,9 +176,9 @@ def _worth_showing(selection: SelectionResult) -> list[int]:
 
 
 def _write_report(
-    output: OutputFile, frames: FrameSource, answer: Answer, settings: dict[str, object]
+    output: OutputFile, frames: FrameSource, answers: list[Answer], settings: dict[str, object]
 ) -> None:
     from vilamp.report import Exchange, Report, page
 
-    html = page(Report.of(frames, [Exchange(answer)], settings))
+    html = page(Report.of(frames, [Exchange(answer) for answer in answers], settings))
     output.write(html.encode("utf-8", "replace"))

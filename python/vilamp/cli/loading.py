@@ -13,6 +13,7 @@ from vilamp.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vilamp.cache import Cache
     from vilamp.model import ViLAMP
     from vilamp.video import FrameSource, Skipped
 
@@ -72,8 +73,18 @@ def _try_kernels() -> None:
         raise InputError(str(error)) from error
 
 
-def say_notes(settings: Settings, skipped: Sequence[Skipped]) -> None:
-    """What should be known about a result, after it: broken frames, and what the model saw."""
+def open_cache(wanted: bool) -> Cache | None:
+    """The user's cache, unless it was refused."""
+    from vilamp.cache import Cache
+
+    return Cache() if wanted else None
+
+
+def say_notes(settings: Settings, skipped: Sequence[Skipped], notes: Sequence[str] = ()) -> None:
+    """What should be known about a result, after it: broken frames, how the video was read, and
+    what the model saw."""
+    for line in notes:
+        note(line)
     if skipped:
         time, reason = skipped[0]
         where = clock(time) if time is not None else "an unknown time"

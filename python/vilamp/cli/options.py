@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Annotated
@@ -74,6 +75,22 @@ SamplingOption = Annotated[
     Sampling,
     typer.Option("--sampling", help="Frames by time, or by count as the published code does."),
 ]
+Spool = Annotated[
+    str,
+    typer.Option(
+        "--spool",
+        metavar="SIZE",
+        help="Disk for frames in the model's size, so that the video is decoded once; 0 for none.",
+    ),
+]
+CacheOption = Annotated[
+    bool,
+    typer.Option("--cache/--no-cache", help="Keep what a later question on the video can use."),
+]
+Batch = Annotated[
+    int,
+    typer.Option("--batch", min=1, help="Frames that a vision tower is given at once."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -132,6 +149,23 @@ class Settings:
     def as_dict(self) -> dict[str, object]:
         """The settings by name, for JSON and reports."""
         return asdict(self)
+
+
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE)
+
+
+def size(text: str, option: str) -> int:
+    """Bytes from a text such as 24GiB, 500MB or 0.
+
+    Raises:
+        InputError: it is no size.
+    """
+    match = SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{option}: wanted a size such as 24GiB or 500MB, got {text!r}")
+    number, prefix, binary = match.groups()
+    power = "KMGT".index(prefix.upper()) + 1 if prefix else 0
+    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def asked(question: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vilamp.cli import options
 from vilamp.cli.describe import frames_as_dict, keyframes_as_dicts, model_as_dict
-from vilamp.cli.loading import load_model, open_frames, say_notes
+from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked
 from vilamp.cli.output import OutputFile, print_json
 from vilamp.cli.progress import ProgressBars
@@ -40,6 +40,8 @@ def select(
     keyframes: options.Keyframes = None,
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
+    batch: options.Batch = 16,
+    cache: options.CacheOption = True,
     sheet: Annotated[
         Path | None,
         typer.Option("--sheet", metavar="OUT.png", help="Draw the keyframes as one picture."),
@@ -64,7 +66,15 @@ def select(
     frames = open_frames(video, settings)
     with ProgressBars() as bars:
         loaded = load_model(settings, bars)
-        session = loaded.session(frames, keyframes=settings.keyframes, progress=bars)
+        session = loaded.session(
+            frames,
+            keyframes=settings.keyframes,
+            batch=batch,
+            # There is no second sweep to spool for.
+            spool=0,
+            cache=open_cache(cache),
+            progress=bars,
+        )
         found = session.select(query)
         # Kept here: the sheet reads the video once more, and only as far as it must.
         skipped = frames.skipped

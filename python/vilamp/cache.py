@@ -1,0 +1,185 @@
+"""What was computed for a video, kept on disk for the next question about it.
+
+Two things are kept: CLIP's embeddings of the frames and, where they fit, the frames in the size of
+the vision tower. Both are safetensors files named by a hash of the video's content, of how it was
+sampled and of what computed them; a changed video or model has another name. The folder has a
+limit: what was used least recently goes first. Files are written under another name and then
+renamed, so a process that is killed, or two that work at once, leave no half file that anyone would
+read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .spool import Spool
+
+ENVIRONMENT = "VILAMP_CACHE"
+LIMIT = 4 << 30
+"""Bytes that a cache takes unless told otherwise."""
+VERSION = 1
+"""Changes when what is computed changes: files of another version are never read."""
+SUFFIX = ".safetensors"
+PART_SUFFIX = ".part"
+ABANDONED_AFTER = 24 * 3600
+"""Seconds after which a file that was never finished belongs to a process that is gone."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a cache."""
+
+    path: Path
+    bytes: int
+    used: float
+    """Seconds since the epoch."""
+
+    @property
+    def kind(self) -> str:
+        """`embeddings` or `frames`."""
+        return self.path.name.partition("-")[0]
+
+
+def default_folder() -> Path:
+    """`VILAMP_CACHE`, else `vilamp` in the user's folder for caches."""
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "vilamp"
+
+
+def key(*parts: object) -> str:
+    """A file name from whatever determines the content."""
+    text = "\n".join(map(str, (VERSION, *parts)))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class Cache:
+    """A folder of results, at most `limit` bytes. A folder that cannot be used keeps nothing."""
+
+    def __init__(self, folder: Path | None = None, limit: int = LIMIT):
+        self.folder = default_folder() if folder is None else folder
+        self.limit = limit
+
+    def entries(self) -> list[Entry]:
+        """All files, the most recently used one first."""
+        found = [entry for path in self._files(SUFFIX) if (entry := _entry(path))]
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def clear(self) -> int:
+        """Delete all files, also those left by processes that were killed; gives the bytes."""
+        freed = 0
+        for path in [*self._files(SUFFIX), *self._files(PART_SUFFIX)]:
+            entry = _entry(path)
+            with suppress(OSError):
+                path.unlink()
+                freed += entry.bytes if entry else 0
+        return freed
+
+    def load(self, kind: str, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Tensors and texts that were stored under this name; None if there are none."""
+        path = self._path(kind, name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
+                texts = file.metadata() or {}
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError):
+            # Damaged, or not ours: it would be in the way for ever.
+            with suppress(OSError):
+                path.unlink()
+            return None
+        self._touch(path)
+        return tensors, texts
+
+    def store(
+        self, kind: str, name: str, tensors: dict[str, Tensor], texts: dict[str, str]
+    ) -> None:
+        """Keep tensors under a name, if they fit."""
+        if sum(t.numel() * t.element_size() for t in tensors.values()) > self.limit:
+            return
+        with suppress(OSError):
+            part = self._part(kind, name)
+            try:
+                save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, part, texts)
+                part.replace(self._path(kind, name))
+            except SafetensorError:
+                # How the library reports a full disk.
+                part.unlink(missing_ok=True)
+        self._shrink()
+
+    def spool(self, name: str, side: int, count: int) -> Spool | None:
+        """Frames that an earlier run wrote; None if there are none."""
+        path = self._path("frames", name)
+        spool = Spool.open(path, side, count)
+        if spool is not None:
+            self._touch(path)
+        return spool
+
+    def new_spool(self, name: str, side: int, count: int) -> Spool:
+        """A spool that `keep` makes part of the cache; one without a name if that cannot be."""
+        try:
+            return Spool(side, count, self._part("frames", name))
+        except OSError:
+            return Spool(side, count)
+
+    def keep(self, name: str, spool: Spool) -> None:
+        """Give a complete spool its name; it can be read all the same if that fails."""
+        if spool.path is None or not spool.complete:
+            return
+        with suppress(OSError):
+            if spool.bytes > self.limit:
+                spool.path.unlink()
+            else:
+                spool.path.replace(self._path("frames", name))
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Delete what was used least recently until the rest is within the limit."""
+        total = 0
+        for entry in self.entries():
+            total += entry.bytes
+            if total > self.limit:
+                with suppress(OSError):
+                    entry.path.unlink()
+        for path in self._files(PART_SUFFIX):
+            entry = _entry(path)
+            if entry and entry.used < time.time() - ABANDONED_AFTER:
+                with suppress(OSError):
+                    path.unlink()
+
+    def _files(self, suffix: str) -> Iterator[Path]:
+        with suppress(OSError):
+            yield from self.folder.glob(f"*-*{suffix}")
+
+    def _path(self, kind: str, name: str) -> Path:
+        return self.folder / f"{kind}-{name}{SUFFIX}"
+
+    def _part(self, kind: str, name: str) -> Path:
+        """A name of this process alone, in a folder that is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{kind}-{name}.{os.getpid()}-{time.monotonic_ns()}{PART_SUFFIX}"
+
+    @staticmethod
+    def _touch(path: Path) -> None:
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _entry(path: Path) -> Entry | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Entry(path, status.st_size, status.st_mtime)

@@ -1,0 +1,139 @@
+"""Where the frames of a video come from in each sweep: decoded, spooled, or kept from before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .cache import Cache, key
+from .preprocess import siglip_levels
+from .spool import Spool
+from .sweeps import Batch, Resize, decoded, spooled
+from .video import FrameSource
+from .video.types import Skipped
+
+if TYPE_CHECKING:
+    from .model import ViLAMP
+
+MB = 1e6
+
+
+class FrameStore:
+    """The frames of one video for both towers, decoded as seldom as the budget allows.
+
+    Args:
+        source: decodes them.
+        model: whose towers they are for.
+        budget: bytes of disk for frames in the vision tower's size; 0 for none.
+        cache: where embeddings and frames stay for later sessions; None for nowhere.
+
+    `notes` says, one line each, what a user may want to change.
+    """
+
+    def __init__(self, source: FrameSource, model: ViLAMP, budget: int, cache: Cache | None):
+        self.notes: list[str] = []
+        self._source, self._model, self._cache = source, model, cache
+        self._side = model.config.vision_config.image_size
+        need = len(source) * self._side**2 * 3
+        self._refused = "" if need <= budget else f"they would take {need / MB:,.0f} MB of disk"
+        self._spool: Spool | None = None
+        self._decoded = 0
+
+    def embeddings(self) -> tuple[Tensor, list[float]] | None:
+        """What `keep_embeddings` was given, by an earlier session too; None if nothing was."""
+        found = self._cache.load("embeddings", self._embeddings_key) if self._cache else None
+        if found is None:
+            return None
+        tensors, texts = found
+        try:
+            skipped = [Skipped(*item) for item in json.loads(texts["skipped"])]
+            embeds, times = tensors["embeds"], tensors["times"].tolist()
+        except (KeyError, TypeError, ValueError):
+            return None
+        if embeds.ndim != 2 or len(embeds) != len(times) or not times:
+            return None
+        self._source.skipped = skipped
+        return embeds.to(self._model.device), times
+
+    def keep_embeddings(self, embeds: Tensor, times: list[float]) -> None:
+        """Keep `[N, D]` and the times of the frames for later sessions."""
+        if self._cache is not None:
+            tensors = {"embeds": embeds, "times": torch.tensor(times, dtype=torch.float64)}
+            texts = {"skipped": json.dumps(self._source.skipped)}
+            self._cache.store("embeddings", self._embeddings_key, tensors, texts)
+
+    def for_clip(self, batch: int) -> Iterator[Batch]:
+        """All frames for CLIP, in batches."""
+        yield from self._decode(batch, self._model.clip_pixels)
+
+    def for_siglip(
+        self, batch: int, times: list[float], shown: Collection[int] = ()
+    ) -> Iterator[Batch]:
+        """All frames for SigLIP, in batches; `times` are those of the frames, `shown` the numbers
+        of frames whose picture is wanted in its own size, which only decoding gives."""
+        spool = self._complete_spool(len(times))
+        if spool is not None and not shown:
+            yield from spooled(spool, times, batch, self._model.siglip_pixels)
+            return
+        if self._decoded and not shown:
+            self.notes.append(f"the video is decoded again for its patches: {self._why_not()}")
+        yield from self._decode(batch, self._model.siglip_pixels, shown)
+
+    def _decode(self, batch: int, resize: Resize, shown: Collection[int] = ()) -> Iterator[Batch]:
+        self._decoded += 1
+        spool = None if self._refused or self._spool is not None else self._new_spool()
+        finished = False
+        try:
+            yield from decoded(
+                self._source,
+                batch,
+                resize,
+                shown=shown,
+                spool=spool,
+                shrink=lambda image: siglip_levels(image, self._side),
+            )
+            finished = True
+        finally:
+            if spool is not None:
+                self._take(spool, finished)
+
+    def _new_spool(self) -> Spool:
+        if self._cache is None:
+            return Spool(self._side, len(self._source))
+        return self._cache.new_spool(self._frames_key, self._side, len(self._source))
+
+    def _take(self, spool: Spool, finished: bool) -> None:
+        """Keep a spool that has all frames; forget any other."""
+        if not finished:
+            spool.abandon()
+        elif spool.finish():
+            self._spool = spool
+            if self._cache is not None:
+                self._cache.keep(self._frames_key, spool)
+        else:
+            self._refused = spool.failed
+
+    def _complete_spool(self, count: int) -> Spool | None:
+        if self._spool is None and self._cache is not None and not self._refused:
+            self._spool = self._cache.spool(self._frames_key, self._side, count)
+        return self._spool
+
+    def _why_not(self) -> str:
+        return f"its frames are not on disk ({self._refused})"
+
+    @cached_property
+    def _content(self) -> str:
+        return self._source.fingerprint()
+
+    @cached_property
+    def _embeddings_key(self) -> str:
+        return key("embeddings", self._content, self._model.selector_fingerprint())
+
+    @cached_property
+    def _frames_key(self) -> str:
+        return key("frames", self._content, self._side)

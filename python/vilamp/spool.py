@@ -1,0 +1,139 @@
+"""Frames that are already small, kept on disk between the two sweeps.
+
+The second sweep needs the frames in the size of the vision tower only. Where they fit into a stated
+budget they are written down while the first sweep has them, and the video is decoded once.
+The file is a safetensors file with one tensor, uint8 `[N, side, side, 3]`; it is read and written a
+frame at a time, so that it never counts as memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .errors import VideoError
+
+
+class Spool:
+    """Frames on disk: written once, in order, then read in order any number of times.
+
+    Args:
+        side: of the square frames, in pixels.
+        count: how many there will be.
+        path: where to write, for a file that is to stay; None for one that has no name and goes
+            with the process, however it ends.
+
+    `failed` says why it cannot be used (the disk is full, fewer frames came than were announced).
+    """
+
+    def __init__(self, side: int, count: int, path: Path | None = None):
+        self.side, self.count, self.path = side, count, path
+        self.failed: str | None = None
+        self._written = 0
+        self._file: BinaryIO | None = None
+        header = _header(side, count)
+        self._start = len(header)
+        self._attempt(lambda: self._begin(header))
+
+    @classmethod
+    def open(cls, path: Path, side: int, count: int) -> Spool | None:
+        """A complete spool from an earlier run; None if there is none, or not one like this."""
+        header = _header(side, count)
+        try:
+            file = path.open("rb")
+            size = os.fstat(file.fileno()).st_size
+        except OSError:
+            return None
+        if size != len(header) + count * side * side * 3 or file.read(len(header)) != header:
+            file.close()
+            return None
+        spool = cls.__new__(cls)
+        spool.side, spool.count, spool.path, spool.failed = side, count, path, None
+        spool._written, spool._file, spool._start = count, file, len(header)
+        return spool
+
+    @property
+    def bytes(self) -> int:
+        """Size of the complete file."""
+        return self._start + self.count * self.side * self.side * 3
+
+    @property
+    def complete(self) -> bool:
+        """Whether all frames are there."""
+        return self.failed is None and self._written == self.count
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add the next frame, uint8 `[side, side, 3]`. After a failure nothing is written."""
+        if self.failed is not None:
+            return
+        if self._written == self.count:
+            self._fail("more frames came than were announced")
+            return
+        self._attempt(lambda: self._file.write(np.ascontiguousarray(frame).data))
+        self._written += 1
+
+    def finish(self) -> bool:
+        """Say that all frames were written; gives whether the spool can be read."""
+        if self.failed is None and self._written < self.count:
+            self._fail(f"{self._written} frames came, {self.count} were announced")
+        if self.failed is None:
+            self._attempt(self._file.flush)
+        return self.complete
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The frames in order, each a new array.
+
+        Raises:
+            VideoError: the file has been cut short since.
+        """
+        size = self.side * self.side * 3
+        for number in range(self.count):
+            data = os.pread(self._file.fileno(), size, self._start + number * size)
+            if len(data) < size:
+                raise VideoError("the spooled frames were cut short while they were read")
+            yield np.frombuffer(data, np.uint8).reshape(self.side, self.side, 3)
+
+    def abandon(self) -> None:
+        """Delete what was written: the rest will not come."""
+        self._fail("it was not finished")
+
+    def close(self) -> None:
+        """Give the disk space back, unless the file has a name."""
+        if self._file is not None:
+            # Closing writes what is left in the buffer, and a full disk says so again.
+            with suppress(OSError):
+                self._file.close()
+
+    def _begin(self, header: bytes) -> None:
+        # Open for as long as the spool is: a file without a name is gone when it is closed.
+        unnamed = self.path is None
+        self._file = tempfile.TemporaryFile() if unnamed else self.path.open("w+b")  # noqa: SIM115
+        self._file.write(header)
+
+    def _attempt(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            self._fail(error.strerror or str(error))
+
+    def _fail(self, reason: str) -> None:
+        self.failed = reason
+        self.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _header(side: int, count: int) -> bytes:
+    """What a safetensors file with this one tensor begins with."""
+    shape = [count, side, side, 3]
+    entry = {"dtype": "U8", "shape": shape, "data_offsets": [0, count * side * side * 3]}
+    text = json.dumps({"frames": entry}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
