@@ -231,8 +231,9 @@ class ViLAMP(nn.Module):
         return preprocess.clip_pixels(frames, size, mean, std, self.device)
 
     def siglip_pixels(self, frames: preprocess.Frames) -> Tensor:
-        """The same for SigLIP."""
-        return preprocess.siglip_pixels(frames, self.config.vision_config.image_size, self.device)
+        """The same for SigLIP, in the dtype of the weights, to which its first layer casts."""
+        size = self.config.vision_config.image_size
+        return preprocess.siglip_pixels(frames, size, self.device).to(self.dtype)
 
     def selector_fingerprint(self) -> str:
         """Hash of what decides a frame's embedding: CLIP's weights, their dtype, its pixels."""
@@ -288,8 +289,6 @@ class ViLAMP(nn.Module):
         pixels = inputs.normalised_pixels("SigLIP", frames, size, self.device)
         if pixels is None:
             pixels = self.siglip_pixels(frames)
-        # Held until the tower is through, and the dtype that its first layer casts to.
-        pixels = pixels.to(self.dtype)
         linear, gelu, _ = self.projector
         return gelu(linear(self.vision_tower(pixels)))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,8 @@ from ..generate import PREFILL_CHUNK
 from ..keyframes import Selection
 from ..model import ViLAMP
 from ..prompt import IMAGE_TOKEN_ID
+from ..sweeps import RESIZED_AHEAD
+from ..visual_tokens import VisualTokens
 from . import workspace
 from .folding import Folding
 from .meter import Meter, Reading, Workspace
@@ -27,6 +28,8 @@ SWEEPS = ("embed", "merge", "answer")
 """What progress is shown of."""
 PROMPT_BEFORE, PROMPT_AFTER = 14, 26
 """Tokens on both sides of the video, with a question of some 20 tokens."""
+AHEAD = RESIZED_AHEAD + 1
+"""Batches of pixels that wait for the model: in the queue, and in the hand of who fills it."""
 STEPS = 3
 """New tokens that are run; the others take what the last of these took."""
 
@@ -76,11 +79,12 @@ class Simulator:
     """Simulates videos of any length for one model.
 
     Args:
-        model: from `full_size.without_weights`, or one with weights, for which `fake` is False.
+        model: from `full_size.without_weights`.
         settings: how it is used.
         fold: count repeated batches instead of running them.
         kernels: what the ops of this package need while they run, see `vilamp.profile.workspace`.
-        fake: compute nothing.
+        threads: count the pixels that other threads make ready; torch's profiler, to compare with,
+            does not see those.
     """
 
     def __init__(
@@ -90,13 +94,13 @@ class Simulator:
         *,
         fold: bool = True,
         kernels: Workspace = workspace.gpu,
-        fake: bool = True,
+        threads: bool = True,
     ):
         self.model = model
         self.settings = settings or Settings()
         self._folding = Folding(fold)
         self._kernels = kernels
-        self._fake = fake
+        self._threads = threads
 
     @torch.no_grad()
     def run(self, frames: int, progress: Progress | None = None) -> Simulation:
@@ -105,17 +109,21 @@ class Simulator:
         Args:
             progress: called as `progress(phase, done, total)`, in frames or tokens.
         """
-        meter = Meter(fake=self._fake, workspace=self._kernels)
+        meter = Meter(workspace=self._kernels)
         meter.track(*self.model.parameters(), *self.model.buffers())
         found = Simulation(frames, weights=meter.held)
         if frames:
             with meter:
-                _Run(self.model, self.settings, self._folding, meter, found, progress).all()
+                run = _Run(self.model, self.settings, self._folding, meter, found, progress)
+                run.threads = self._threads
+                run.all()
         return found
 
 
 class _Run:
     """One pass through all phases."""
+
+    threads = True
 
     def __init__(
         self,
@@ -148,31 +156,37 @@ class _Run:
     def embed(self) -> Tensor:
         size = self.model.config.clip_config.vision_config.image_size
         embeds = []
+        waiting = self.pixels(AHEAD * self.settings.batch, size, torch.float32)
         for start, stop in self.batches("embed"):
-            images = _blank(stop - start, size)
-            key = ("embed", stop - start)
-            run = lambda images=images: self.model.embed_frames(images)  # noqa: E731
-            embeds.append(self.folding.run(self.meter, key, run))
+            parts = self.pixels(stop - start, size, waiting.dtype)
+            embeds.append(self.read("embed", self.model.embed_frames, parts))
+            del parts
         return torch.cat(embeds)
 
     def merge(self, question: Tensor, selection: Selection) -> Tensor:
         size = self.model.config.vision_config.image_size
-        keyframes = set(selection.indices[0].tolist())
         merger = self.model.merger(question, selection)
-        tokens: list[Tensor] = []
+        visual = VisualTokens(self.model, selection.indices[0], self.found.frames)
+        waiting = self.pixels(AHEAD * self.settings.batch, size, self.model.dtype)
         for start, stop in self.batches("merge"):
-            images = _blank(stop - start, size)
-            key = ("patches", stop - start)
-            run = lambda images=images: self.model.patches(images)  # noqa: E731
-            patches = self.folding.run(self.meter, key, run)
+            parts = self.pixels(stop - start, size, waiting.dtype)
+            patches = self.read("patches", self.model.patches, parts)
             merged = merger.push(patches, start)
-            full = [frame - start for frame in range(start, stop) if frame in keyframes]
-            grids = iter(self.model.keyframe_tokens(patches[full]))
-            for row in range(stop - start):
-                whole = start + row in keyframes
-                tokens.append(next(grids) if whole else merged[0, row : row + 1].clone())
-            del patches, merged, grids
-        return torch.cat(tokens)
+            visual.add(start, patches, merged[0])
+            del parts, patches, merged
+        return visual.tokens
+
+    def pixels(self, n: int, size: int, dtype: torch.dtype) -> Tensor:
+        """Frames as a tower wants them; one tensor has the bytes of as many as there are frames."""
+        made = self.meter.empty(n, 3, size, size, dtype=dtype)
+        if not self.threads:
+            self.meter.release(made)
+        return made
+
+    def read(self, name: str, tower: Callable[[Tensor], Tensor], parts: Tensor) -> Tensor:
+        """A batch through a tower; its frames are joined for it."""
+        work = lambda: tower(torch.cat([parts]))  # noqa: E731
+        return self.folding.run(self.meter, (name, len(parts)), work)
 
     def answer(self, visual: Tensor) -> None:
         """Prompt and answer; what is read of the new tokens ends each phase."""
@@ -240,8 +254,3 @@ class _Phase:
 
 class _Enough(Exception):
     """The steps that are run are over."""
-
-
-def _blank(n: int, size: int) -> np.ndarray:
-    """Frames that are as large as a tower wants them already."""
-    return np.zeros((n, size, size, 3), np.uint8)
