@@ -81,7 +81,7 @@ def select_keyframes(n: int, d: int, k: int, size: int, cache: bool) -> Work:
     passes = 1 if cache else k + 1
     moved = passes * n * d * size + n * FP32 + k * INT64
     return Work(
-        "select_keyframes", shape, moved, fp32=2 * n * d * (k + 1), launches="1, or K + 2 (Triton)"
+        "select_keyframes", shape, moved, fp32=2 * n * d * (k + 1), launches="1, or K + 1 (Triton)"
     )
 
 
@@ -103,7 +103,7 @@ def differential_pool_backward(n: int, m: int, c: int, q: int, size: int, keys: 
         shape,
         moved,
         fp32=2 * n * m * c * (forward + q + 2 * q + 4),
-        launches="2",
+        launches="4",
     )
 
 
@@ -117,7 +117,7 @@ def projected_differential_pool(n: int, m: int, c: int, q: int, size: int, keys:
         moved,
         fp32=2 * n * m * c * q,
         tensor=2 * m * c * c * (2 * n + keys),
-        launches="3",
+        launches="4",
     )
 
 
