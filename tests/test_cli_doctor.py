@@ -11,6 +11,7 @@ from vilamp import doctor
 from vilamp.cli.app import run
 
 import vilamp_kernels
+from vilamp_kernels.backends import owners
 
 
 def test_json_says_what_there_is(capsys):
@@ -27,6 +28,8 @@ def test_json_says_what_there_is(capsys):
         assert found["backends"][name]["available"] == backend.available
         assert found["backends"][name]["reason"] == backend.reason
     assert "similarity" in found["backends"]["reference"]["ops"]
+    assert found["owners"]["cpu"] == owners("cpu")
+    assert set(found["owners"]["cpu"].values()) <= {"cpu", "reference"}
 
 
 def test_text_names_every_backend_and_reason(capsys, monkeypatch):
@@ -37,7 +40,7 @@ def test_text_names_every_backend_and_reason(capsys, monkeypatch):
     for name, backend in vilamp_kernels.available_backends().items():
         line = next(line for line in section if line.split()[:1] == [name])
         assert backend.reason in line
-    for title in ("Versions", "Video", "Devices", "Compilers", "Embedded model"):
+    for title in ("Versions", "Video", "Devices", "What runs an op", "Compilers", "Embedded model"):
         assert title in out.splitlines()
 
 

@@ -29,6 +29,8 @@ _PACKAGES = {"cpu": cpu, "triton": triton, "cuda": cuda}
 _PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 """By type of device, the backends in the order in which they are tried."""
 
+_RUNS = {"reference": "plain PyTorch", "cpu": "the C++ module", "triton": "Triton", "cuda": "CUDA"}
+
 IMPLS: dict[str, dict[str, Callable]] = {}
 """Op -> backend -> implementation. Backward ops are listed like any other."""
 
@@ -69,6 +71,13 @@ def available_backends() -> dict[str, Availability]:
         ops = tuple(op for op, impls in IMPLS.items() if name in impls and _is_public(op))
         found[name] = Availability(*_status(name), ops)
     return found
+
+
+def owners(device: torch.device | str) -> dict[str, str]:
+    """For each public op the backend that runs it for fp32 tensors on `device`, unless one is
+    forced: on a GPU `cuda` where it has the op and can be used, else `triton`; on a CPU `cpu`."""
+    device = torch.device(device)
+    return {op: _owner(op, device, torch.float32)[0] for op in IMPLS if _is_public(op)}
 
 
 class use_backend:
@@ -149,19 +158,28 @@ def _serves(name: str, device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _automatic(op: str, device: torch.device, dtype: torch.dtype) -> str:
-    """The first of the device's backends that has the op and can run, or else the reference."""
+    """The owner of an op; says once what could not be used instead of it, and why."""
+    name, passed_over = _owner(op, device, dtype)
+    for other, reason in passed_over.items():
+        what = "the C++ module" if other == "cpu" else f"backend {other!r}"
+        line = f"vilamp_kernels: {what} cannot be used, {_RUNS[name]} runs: {reason}"
+        # Plain PyTorch is slower by far; between two kernels there is nothing to warn of.
+        (_warn_once if name == "reference" else _say_once)(line)
+    return name
+
+
+def _owner(op: str, device: torch.device, dtype: torch.dtype) -> tuple[str, dict[str, str]]:
+    """The first of the device's backends that has the op and can run, or else the reference; and,
+    for those before it that have the op but cannot run, why."""
+    passed_over = {}
     for name in _PREFERRED.get(device.type, ()):
         if name not in IMPLS[op] or not _serves(name, device, dtype):
             continue
         available, reason = _status(name)
         if available:
-            return name
-        _warn_once(
-            f"vilamp_kernels: backend {name!r} cannot be used, another one runs: {reason}"
-            if name != "cpu"
-            else f"vilamp_kernels: the C++ module cannot be used, plain PyTorch runs: {reason}"
-        )
-    return "reference"
+            return name, passed_over
+        passed_over[name] = reason
+    return "reference", passed_over
 
 
 def _warn_once(warning: str) -> None:

@@ -40,8 +40,8 @@ def examine() -> dict[str, object]:
 
     Returns:
         `python`, `system`, `packages` (name -> version or None), `ffmpeg` libraries
-        and decoders, `cpu`, `devices`, `backends` (name -> available, reason, ops), `compilers`
-        (name -> its version, or None), `default_model`.
+        and decoders, `cpu`, `devices`, `backends` (name -> available, reason, ops), `owners`
+        (device -> op -> backend), `compilers` (name -> its version, or None), `default_model`.
     """
     return {
         "python": {"version": platform.python_version(), "executable": sys.executable},
@@ -51,6 +51,7 @@ def examine() -> dict[str, object]:
         "cpu": cpu(),
         "devices": _or_reason(devices),
         "backends": _or_reason(backends),
+        "owners": _or_reason(owners),
         "compilers": {name: _compiler(name) for name in COMPILERS},
         "default_model": _or_reason(default_model),
     }
@@ -98,6 +99,13 @@ def backends() -> dict[str, dict[str, object]]:
         name: {"available": found.available, "reason": found.reason, "ops": list(found.ops)}
         for name, found in vilamp_kernels.available_backends().items()
     }
+
+
+def owners() -> dict[str, dict[str, str]]:
+    """By device, which backend runs each op there unless one is forced."""
+    from vilamp_kernels.backends import owners
+
+    return {found["device"]: owners(found["device"]) for found in devices()}
 
 
 def ffmpeg_libraries() -> dict[str, object]:

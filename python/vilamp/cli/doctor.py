@@ -48,6 +48,7 @@ def _sections(findings: dict) -> dict[str, dict[str, str]]:
             "instructions": escape(" ".join(cpu["features"])) or _missing("none known"),
         },
         "Backends of vilamp_kernels": _backends(findings["backends"]),
+        "What runs an op": _owners(findings["owners"]),
         "Compilers": {name: _present(line) for name, line in findings["compilers"].items()},
         "Embedded model": _broken(model)
         or {
@@ -92,6 +93,21 @@ def _backends(found: dict) -> dict[str, str]:
         )
         for name, backend in found.items()
     }
+
+
+def _owners(found: dict) -> dict[str, str]:
+    """Device -> its backends, each with its ops."""
+    if "error" in found:
+        return _broken(found)
+    shown = {}
+    for device, owners in found.items():
+        by_backend: dict[str, list[str]] = {}
+        for op, backend in owners.items():
+            by_backend.setdefault(backend, []).append(op)
+        shown[device] = "\n".join(
+            f"{backend}: [dim]{escape(', '.join(ops))}[/dim]" for backend, ops in by_backend.items()
+        )
+    return shown
 
 
 def _broken(found: dict) -> dict[str, str]:
