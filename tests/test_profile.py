@@ -221,8 +221,8 @@ def test_small_model_end_to_end(small, frames, tmp_path):
     answer = ask()
     measured = allocated(ask)
     settings = Settings(new_tokens=8, keyframes=len(answer.selection.keyframes))
-    found = Simulator(small, settings, kernels=workspace.cpu, threads=False)
-    found = found.run(len(answer.selection.times))
+    simulator = Simulator(small, settings, kernels=workspace.cpu, threads=False)
+    found = simulator.run(len(answer.selection.times))
     assert found.tokens == pytest.approx(answer.prompt_tokens, abs=15)
     assert found.peak - found.weights == pytest.approx(measured, rel=0.1)
 
