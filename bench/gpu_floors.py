@@ -22,7 +22,7 @@ class Chip:
     """Published rates: bytes a second from HBM, and operations a second, a multiply-add being 2."""
 
     name: str
-    model: str  # part of the name by which its driver knows it
+    model: str  # pattern of the name by which its driver knows it
     hbm: float
     tensor_bf16: float
     fp32: float
@@ -31,9 +31,9 @@ class Chip:
 
 
 CHIPS = (
-    Chip("A100 80GB", "A100", 1.9e12, 312e12, 19.5e12, 40e6, 108 * 4 * 1.41e9),
-    Chip("H100 SXM", "H100", 3.3e12, 989e12, 67e12, 50e6, 132 * 4 * 1.98e9),
-    Chip("RTX 4090", "4090", 1.008e12, 165e12, 82.6e12, 72e6, 128 * 4 * 2.52e9),
+    Chip("A100 80GB", r"A100.*80GB", 1.9e12, 312e12, 19.5e12, 40e6, 108 * 4 * 1.41e9),
+    Chip("H100 SXM", r"H100 80GB HBM3", 3.3e12, 989e12, 67e12, 50e6, 132 * 4 * 1.98e9),
+    Chip("RTX 4090", r"RTX 4090$", 1.008e12, 165e12, 82.6e12, 72e6, 128 * 4 * 2.52e9),
 )
 """The 4090's 165 TFLOP/s are with fp32 accumulation, half of its rate with fp16 accumulation."""
 

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from vilamp.cache import ABANDONED_AFTER, Cache, default_folder, key
+from vilamp.cache import ABANDONED_AFTER, Cache, default_folder
+from vilamp.cache import key as key_of
 from vilamp.errors import VideoError
 from vilamp.spool import Spool
 
 SIDE, COUNT = 4, 5
+
+
+def key(name):
+    return key_of(name)
 
 
 def frames(count=COUNT, seed=0):
@@ -84,45 +89,45 @@ class TestSpool:
 
 class TestCache:
     def test_keeps_tensors_and_texts(self, cache):
-        assert cache.load("embeddings", "a") is None
-        cache.store("embeddings", "a", {"x": torch.arange(3)}, {"t": "1"})
-        tensors, texts = cache.load("embeddings", "a")
+        assert cache.load("embeddings", key("a")) is None
+        cache.store("embeddings", key("a"), {"x": torch.arange(3)}, {"t": "1"})
+        tensors, texts = cache.load("embeddings", key("a"))
         assert tensors["x"].tolist() == [0, 1, 2] and texts == {"t": "1"}
         (entry,) = cache.entries()
         assert entry.kind == "embeddings" and entry.bytes == entry.path.stat().st_size
 
     def test_keeps_spooled_frames(self, cache):
-        spool = filled(cache.new_spool("a", SIDE, COUNT), frames())
-        assert cache.spool("a", SIDE, COUNT) is None
+        spool = filled(cache.new_spool(key("a"), SIDE, COUNT), frames())
+        assert cache.spool(key("a"), SIDE, COUNT) is None
         spool.finish()
-        cache.keep("a", spool)
+        cache.keep(key("a"), spool)
         assert np.array_equal(list(spool), frames())
-        assert np.array_equal(list(cache.spool("a", SIDE, COUNT)), frames())
+        assert np.array_equal(list(cache.spool(key("a"), SIDE, COUNT)), frames())
 
     def test_what_was_used_least_recently_goes_first(self, cache):
         cache.limit = 3000
         for number, name in enumerate("abc"):
-            cache.store("embeddings", name, {"x": torch.zeros(200)}, {})
-            os.utime(cache.folder / f"embeddings-{name}.safetensors", (number, number))
-        cache.load("embeddings", "a")
-        cache.store("embeddings", "d", {"x": torch.zeros(200)}, {})
+            cache.store("embeddings", key(name), {"x": torch.zeros(200)}, {})
+            os.utime(cache.folder / f"embeddings-{key(name)}.safetensors", (number, number))
+        cache.load("embeddings", key("a"))
+        cache.store("embeddings", key("d"), {"x": torch.zeros(200)}, {})
         kept = {entry.path.stem.removeprefix("embeddings-") for entry in cache.entries()}
-        assert kept == {"a", "c", "d"}
+        assert kept == {key("a"), key("c"), key("d")}
         assert sum(entry.bytes for entry in cache.entries()) <= cache.limit
 
     def test_what_is_larger_than_the_limit_is_not_kept(self, cache):
         cache.limit = 100
-        cache.store("embeddings", "a", {"x": torch.zeros(200)}, {})
-        spool = filled(cache.new_spool("b", SIDE, COUNT), frames())
+        cache.store("embeddings", key("a"), {"x": torch.zeros(200)}, {})
+        spool = filled(cache.new_spool(key("b"), SIDE, COUNT), frames())
         spool.finish()
-        cache.keep("b", spool)
+        cache.keep(key("b"), spool)
         assert cache.entries() == [] and np.array_equal(list(spool), frames())
 
     def test_a_damaged_file_is_forgotten(self, cache):
-        cache.store("embeddings", "a", {"x": torch.zeros(9)}, {})
+        cache.store("embeddings", key("a"), {"x": torch.zeros(9)}, {})
         path = cache.entries()[0].path
         path.write_bytes(path.read_bytes()[:-5])
-        assert cache.load("embeddings", "a") is None
+        assert cache.load("embeddings", key("a")) is None
         assert not path.exists()
 
     def test_a_killed_process_leaves_nothing_that_is_read(self, cache):
@@ -130,13 +135,13 @@ class TestCache:
         process.start()
         process.join()
         assert process.exitcode == 9
-        assert cache.entries() == [] and cache.spool("a", SIDE, COUNT) is None
+        assert cache.entries() == [] and cache.spool(key("a"), SIDE, COUNT) is None
         (part,) = cache.folder.iterdir()
-        cache.store("embeddings", "b", {"x": torch.zeros(1)}, {})
+        cache.store("embeddings", key("b"), {"x": torch.zeros(1)}, {})
         assert part.exists()  # it could belong to a process that is still at work
         old = time.time() - 2 * ABANDONED_AFTER
         os.utime(part, (old, old))
-        cache.store("embeddings", "c", {"x": torch.zeros(1)}, {})
+        cache.store("embeddings", key("c"), {"x": torch.zeros(1)}, {})
         assert not part.exists()
 
     def test_two_processes_at_once(self, cache):
@@ -145,7 +150,7 @@ class TestCache:
         for process in both:
             process.start()
         while any(process.is_alive() for process in both):
-            found = cache.load("embeddings", "a")
+            found = cache.load("embeddings", key("a"))
             if found is not None:
                 numbers = found[0]["x"].unique().tolist()
                 assert numbers in ([1], [2])
@@ -155,21 +160,50 @@ class TestCache:
     def test_a_folder_that_cannot_be_used_keeps_nothing(self, tmp_path):
         (tmp_path / "file").touch()
         cache = Cache(tmp_path / "file" / "cache")
-        cache.store("embeddings", "a", {"x": torch.zeros(1)}, {})
-        spool = filled(cache.new_spool("a", SIDE, COUNT), frames())
+        cache.store("embeddings", key("a"), {"x": torch.zeros(1)}, {})
+        spool = filled(cache.new_spool(key("a"), SIDE, COUNT), frames())
         assert spool.finish()
-        cache.keep("a", spool)
+        cache.keep(key("a"), spool)
         assert np.array_equal(list(spool), frames())
-        assert cache.load("embeddings", "a") is None and cache.entries() == []
+        assert cache.load("embeddings", key("a")) is None and cache.entries() == []
+
+    def test_files_of_others_are_left_alone(self, cache):
+        cache.folder.mkdir()
+        others = [cache.folder / name for name in ("model-00001-of-00004.safetensors", "a-b.part")]
+        for path in others:
+            path.write_bytes(b"x" * 5000)
+            os.utime(path, (0, 0))
+        cache.limit = 1000
+        for name in "ab":
+            cache.store("embeddings", key(name), {"x": torch.zeros(150)}, {})
+        assert len(cache.entries()) == 1
+        cache.clear()
+        assert sorted(cache.folder.iterdir()) == sorted(others)
+
+    def test_nobody_else_reads_it(self, cache):
+        spool = filled(cache.new_spool(key("a"), SIDE, COUNT), frames())
+        spool.finish()
+        cache.keep(key("a"), spool)
+        cache.store("embeddings", key("a"), {"x": torch.zeros(1)}, {})
+        for path in (cache.folder, *cache.folder.iterdir()):
+            assert path.stat().st_mode & 0o077 == 0
+
+    def test_a_folder_that_cannot_be_written_leaves_an_unnamed_spool(self, cache, monkeypatch):
+        def refuse(*_):
+            raise PermissionError(errno.EACCES, "no")
+
+        monkeypatch.setattr("vilamp.spool.os.fdopen", refuse)
+        spool = filled(cache.new_spool(key("a"), SIDE, COUNT), frames())
+        assert spool.path is None and spool.finish()
 
     def test_clear_takes_all(self, cache):
-        cache.store("embeddings", "a", {"x": torch.zeros(9)}, {})
-        cache.new_spool("b", SIDE, COUNT)._file.flush()
+        cache.store("embeddings", key("a"), {"x": torch.zeros(9)}, {})
+        cache.new_spool(key("b"), SIDE, COUNT)._file.flush()
         assert cache.clear() > 36
         assert list(cache.folder.iterdir()) == []
 
     def test_names_depend_on_every_part(self):
-        names = {key("a", "b"), key("ab", ""), key("a\nb"), key("b", "a")}
+        names = {key_of("a", "b"), key_of("ab", ""), key_of("a\nb"), key_of("b", "a")}
         assert len(names) == 3  # joined by lines: parts are hashes and numbers, without any
 
     def test_where_it_is(self, monkeypatch, tmp_path):
@@ -181,7 +215,7 @@ class TestCache:
 
 
 def write_and_die(cache):
-    spool = cache.new_spool("a", SIDE, COUNT)
+    spool = cache.new_spool(key("a"), SIDE, COUNT)
     filled(spool, frames()[:3])
     spool._file.flush()
     os._exit(9)
@@ -189,4 +223,4 @@ def write_and_die(cache):
 
 def store_often(cache, number):
     for _ in range(30):
-        cache.store("embeddings", "a", {"x": torch.full((5000,), number)}, {})
+        cache.store("embeddings", key("a"), {"x": torch.full((5000,), number)}, {})

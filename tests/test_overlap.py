@@ -93,6 +93,27 @@ def test_a_stage_whose_source_fails_ends():
         list(second)
 
 
+def test_stages_that_share_a_stop_end_at_once():
+    def slow():
+        for n in range(1000):
+            time.sleep(0.02)
+            yield n
+
+    def pairs(numbers):
+        while group := [n for n, _ in zip(numbers, range(500), strict=False)]:
+            yield group
+
+    stop = threading.Event()
+    start = time.monotonic()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ahead(slow(), depth=1, stop=stop) as first,
+        ahead(pairs(first), depth=1, stop=stop),
+    ):
+        raise KeyboardInterrupt
+    assert time.monotonic() - start < 2  # not the ten seconds of a whole group
+
+
 def test_leaving_while_the_second_stage_waits_for_the_first():
     release = threading.Event()
 

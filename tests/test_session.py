@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from model_files import Sizes, write_checkpoint, write_json
+from PIL import Image
 from vilamp import CheckpointError, InputError, VideoError, ViLAMP
 from vilamp.cache import Cache
 from vilamp.spool import Spool
@@ -231,7 +232,43 @@ def test_killed_in_the_second_sweep_and_started_again(model, frames, tmp_path):
     assert "embed" not in {phase for phase, *_ in phases}
 
 
+def test_what_cannot_be_identified_is_not_cached(model, frames, tmp_path):
+    class Unreadable(type(open_video(frames))):
+        def fingerprint(self):
+            raise PermissionError("one picture")
+
+    source = open_video(frames)
+    source.__class__ = Unreadable
+    cache = Cache(tmp_path)
+    assert model.session(source, cache=cache).ask(QUESTION, max_new_tokens=2).text is not None
+    assert cache.entries() == []
+
+
+def test_pictures_that_only_look_different_have_other_names():
+    def picture(colour):
+        image = Image.new("P", (2, 2))
+        image.putpalette(colour)
+        return image
+
+    red, green = (open_video([picture(c)]).fingerprint() for c in ([255, 0, 0], [0, 255, 0]))
+    assert red != green
+
+
+def test_bad_options_are_refused_before_any_work(model, frames):
+    session = model.session(frames, progress=lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(InputError, match="max_new_tokens"):
+        session.ask(QUESTION, max_new_tokens=-1)
+
+
 class TestOutOfMemory:
+    def test_a_prompt_that_does_not_fit_is_named(self, model, frames, monkeypatch):
+        def full(*_, **__):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(model, "decode", full)
+        with pytest.raises(InputError, match="out of memory on cpu: a prompt with"):
+            model.session(frames).ask(QUESTION)
+
     def test_a_batch_goes_in_parts_that_fit(self, model, frames, monkeypatch):
         wanted = model.session(frames, batch=16).ask(QUESTION, max_new_tokens=5)
         sizes = limit_tower(monkeypatch, model, most=3)

@@ -25,7 +25,7 @@ log = logging.getLogger("vilamp_kernels")
 ENVIRONMENT = "VILAMP_KERNELS_BACKEND"
 NAMES = ("reference", "cpu", "triton", "cuda")
 
-_PACKAGES = {"cpu": cpu, "triton": triton, "cuda": cuda}
+_PACKAGES = {"triton": triton, "cuda": cuda}
 _PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 """By type of device, the backends in the order in which they are tried."""
 
@@ -89,7 +89,8 @@ class use_backend:
         ValueError: the name is unknown, or the backend is not available here (with the reason).
 
     An op that the forced backend does not have, or tensors on a device that it does not serve,
-    raise ValueError when the op is called. The setting holds for the whole process, all threads.
+    raise ValueError when the op is called; a gradient that it does not have runs as if unforced.
+    The setting holds for the whole process, all threads.
     It takes precedence over the environment variable VILAMP_KERNELS_BACKEND.
     """
 
@@ -112,10 +113,13 @@ def _is_public(op: str) -> bool:
     return not op.startswith("_") and not op.endswith("_backward")
 
 
-def _status(name: str) -> tuple[bool, str]:
+def _status(name: str, device: torch.device | None = None) -> tuple[bool, str]:
+    """Whether a backend can run, on this device if one is named, and why (or why not)."""
     if name == "reference":
         return True, "plain PyTorch, any device"
-    return _PACKAGES[name].status()
+    if name == "cpu":
+        return cpu.status()
+    return _PACKAGES[name].status(device)
 
 
 def _require_available(name: str, asked_by: str) -> None:
@@ -133,6 +137,9 @@ def _choose(op: str, device: torch.device, dtype: torch.dtype) -> Callable:
         forced = os.environ.get(ENVIRONMENT) or None
         if forced is not None:
             _require_available(forced, ENVIRONMENT)
+    if forced is not None and forced not in impls and op.endswith("_backward"):
+        # Gradients have kernels of their own; where the forced backend has none, the owner's do.
+        forced = None
     if forced is not None:
         if forced not in impls:
             raise ValueError(f"{op}: backend {forced!r} was forced; it has {', '.join(impls)}")
@@ -175,7 +182,7 @@ def _owner(op: str, device: torch.device, dtype: torch.dtype) -> tuple[str, dict
     for name in _PREFERRED.get(device.type, ()):
         if name not in IMPLS[op] or not _serves(name, device, dtype):
             continue
-        available, reason = _status(name)
+        available, reason = _status(name, device)
         if available:
             return name, passed_over
         passed_over[name] = reason

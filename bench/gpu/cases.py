@@ -14,6 +14,13 @@ from vilamp_kernels import testing
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+HALF = (0.5, 0.5, 0.5)
+TOWERS = (
+    vk.PixelTarget((28, 28), HALF, HALF),
+    vk.PixelTarget((14, 20), HALF, HALF, crop=(0, 3, 14, 14)),
+)
+
+
 @dataclass
 class Call:
     """Tensors and the op on them; `run(*tensors)` may be given the same tensors in fp64."""
@@ -22,7 +29,11 @@ class Call:
     name: str
     tensors: tuple[Tensor, ...]
     run: Callable[..., object]
-    compared: bool = True  # False: the result is a choice, checked in another way
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result is a choice or a table look-up, which has no rounding."""
+        return self.op not in ("similarity", "differential_pool", "projected_differential_pool")
 
 
 def calls(dtype: torch.dtype, device: torch.device, n: int, *, small: bool) -> list[Call]:
@@ -33,6 +44,7 @@ def calls(dtype: torch.dtype, device: torch.device, n: int, *, small: bool) -> l
     scores = vk.similarity(frames.float(), queries.float())
     pool = [t.to(device) for t in testing.pool_inputs(n, m, c, questions=2)]
     pool = [t.to(dtype) if t.is_floating_point() else t for t in pool]
+    pictures = torch.randint(0, 256, (3, 36, 52, 3), generator=testing.generator(2)).byte()
     maps = testing.projection(c, c, c, seed=1)
     maps = tuple(t.to(device, dtype) for t in maps[:8])
     return [
@@ -42,7 +54,6 @@ def calls(dtype: torch.dtype, device: torch.device, n: int, *, small: bool) -> l
             f"N {n} K 8",
             (frames, scores),
             lambda f, s: vk.select_keyframes(f, s, 8, fill="even"),
-            compared=False,
         ),
         # Milder than 0.01, where rounding of the inputs is blown up a hundredfold.
         Call(
@@ -56,6 +67,21 @@ def calls(dtype: torch.dtype, device: torch.device, n: int, *, small: bool) -> l
             f"N {n} Q 2",
             (*pool, *maps),
             lambda p, q, r, a, *w: vk.projected_differential_pool(p, q, r, a, *w, 0.1),
+        ),
+        Call(
+            "fill_keyframes", f"N {n} K 8", (scores[0] > 0.05,), lambda m: vk.fill_keyframes(m, 8)
+        ),
+        Call(
+            "reference_frames",
+            f"N {n} K 2",
+            (torch.tensor([[0, n - 1]], device=device),),
+            lambda i: vk.reference_frames(i, n),
+        ),
+        Call(
+            "preprocess_frames",
+            f"N {min(n, 3)}, two towers",
+            (pictures[: min(n, 3)].to(device),),
+            lambda f: vk.preprocess_frames(f, *TOWERS, dtype=dtype),
         ),
     ]
 

@@ -192,7 +192,8 @@ def _amd(answer: dict, target: str, warps: int) -> Resources:
         kernel=answer["entry"],
         target=target,
         registers=number("vgpr_count"),
-        spills=number("vgpr_spill_count") + number("sgpr_spill_count"),
+        # Scalar registers spill to lanes of vector registers, not to memory.
+        spills=number("vgpr_spill_count"),
         shared=answer["shared"],
         warps=warps,
         widest_load=max(widths, default=0),

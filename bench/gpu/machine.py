@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from bench.gpu_floors import CHIPS, Chip
 from vilamp_kernels.backends import IMPLS
 
 GPU_BACKENDS = ("cuda", "triton")
+LAUNCH_CYCLES = 10_000_000
+"""About five milliseconds: longer than it takes to launch any op."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Machine:
         """The published rates of this device, if they are known."""
         if self.dry:
             return CHIPS[0]
-        return next((chip for chip in CHIPS if chip.model in self.name), None)
+        return next((chip for chip in CHIPS if re.search(chip.model, self.name)), None)
 
     def backends(self, op: str) -> list[str]:
         """The GPU backends that have `op` here; on a dry run also that of the CPU."""
@@ -56,6 +59,8 @@ class Machine:
             call()
             return 1e3 * (time.perf_counter() - start)
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        # The GPU waits here until the host has launched everything: its launches are not timed.
+        torch.cuda._sleep(LAUNCH_CYCLES)
         start.record()
         call()
         end.record()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .errors import InputError
 from .spool import Spool
 
 ENVIRONMENT = "VILAMP_CACHE"
@@ -31,6 +33,7 @@ VERSION = 1
 """Changes when what is computed changes: files of another version are never read."""
 SUFFIX = ".safetensors"
 PART_SUFFIX = ".part"
+OWN_NAME = re.compile(r"(embeddings|frames)-[0-9a-f]{40}(\.\d+-\d+\.part|\.safetensors)")
 ABANDONED_AFTER = 24 * 3600
 """Seconds after which a file that was never finished belongs to a process that is gone."""
 
@@ -51,11 +54,18 @@ class Entry:
 
 
 def default_folder() -> Path:
-    """`VILAMP_CACHE`, else `vilamp` in the user's folder for caches."""
+    """`VILAMP_CACHE`, else `vilamp` in the user's folder for caches.
+
+    Raises:
+        InputError: the user has no home.
+    """
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "vilamp"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "vilamp"
+    except RuntimeError as error:
+        raise InputError(f"no folder for the cache: {error}; set {ENVIRONMENT}") from error
 
 
 def key(*parts: object) -> str:
@@ -111,12 +121,13 @@ class Cache:
             return
         with suppress(OSError):
             part = self._part(kind, name)
-            try:
-                save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, part, texts)
-                part.replace(self._path(kind, name))
-            except SafetensorError:
-                # How the library reports a full disk.
-                part.unlink(missing_ok=True)
+            # A full disk is a SafetensorError.
+            with suppress(SafetensorError):
+                try:
+                    save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, part, texts)
+                    part.replace(self._path(kind, name))
+                finally:
+                    part.unlink(missing_ok=True)
         self._shrink()
 
     def spool(self, name: str, side: int, count: int) -> Spool | None:
@@ -129,20 +140,21 @@ class Cache:
 
     def new_spool(self, name: str, side: int, count: int) -> Spool:
         """A spool that `keep` makes part of the cache; one without a name if that cannot be."""
-        try:
-            return Spool(side, count, self._part("frames", name))
-        except OSError:
-            return Spool(side, count)
+        with suppress(OSError):
+            spool = Spool(side, count, self._part("frames", name))
+            if spool.failed is None:
+                return spool
+        return Spool(side, count)
 
     def keep(self, name: str, spool: Spool) -> None:
         """Give a complete spool its name; it can be read all the same if that fails."""
         if spool.path is None or not spool.complete:
             return
         with suppress(OSError):
-            if spool.bytes > self.limit:
-                spool.path.unlink()
-            else:
+            if spool.bytes <= self.limit:
                 spool.path.replace(self._path("frames", name))
+            # It stays readable through the open file.
+            spool.path.unlink(missing_ok=True)
         self._shrink()
 
     def _shrink(self) -> None:
@@ -160,15 +172,20 @@ class Cache:
                     path.unlink()
 
     def _files(self, suffix: str) -> Iterator[Path]:
+        """Files that this class wrote, by their names: the folder may hold others' files too."""
         with suppress(OSError):
-            yield from self.folder.glob(f"*-*{suffix}")
+            for path in self.folder.glob(f"*{suffix}"):
+                if OWN_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    yield path
 
     def _path(self, kind: str, name: str) -> Path:
         return self.folder / f"{kind}-{name}{SUFFIX}"
 
     def _part(self, kind: str, name: str) -> Path:
         """A name of this process alone, in a folder that is there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        # Frames of private videos are nobody else's business.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         return self.folder / f"{kind}-{name}.{os.getpid()}-{time.monotonic_ns()}{PART_SUFFIX}"
 
     @staticmethod

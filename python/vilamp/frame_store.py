@@ -37,7 +37,8 @@ class FrameStore:
 
     def __init__(self, source: FrameSource, model: ViLAMP, budget: int, cache: Cache | None):
         self.notes: list[str] = []
-        self._source, self._model, self._cache = source, model, cache
+        self._source, self._model = source, model
+        self._cache, self._content = _identified(source, cache)
         self._side = model.config.vision_config.image_size
         need = len(source) * self._side**2 * 3
         self._refused = "" if need <= budget else f"they would take {need / MB:,.0f} MB of disk"
@@ -81,7 +82,7 @@ class FrameStore:
             yield from spooled(spool, times, batch, self._model.siglip_pixels)
             return
         if self._decoded and not shown:
-            self.notes.append(f"the video is decoded again for its patches: {self._why_not()}")
+            self.notes = [f"the video is decoded again for its patches: {self._why_not()}"]
         yield from self._decode(batch, self._model.siglip_pixels, shown)
 
     def _decode(self, batch: int, resize: Resize, shown: Collection[int] = ()) -> Iterator[Batch]:
@@ -124,11 +125,7 @@ class FrameStore:
         return self._spool
 
     def _why_not(self) -> str:
-        return f"its frames are not on disk ({self._refused})"
-
-    @cached_property
-    def _content(self) -> str:
-        return self._source.fingerprint()
+        return f"its frames are not on disk ({self._refused or 'reading was interrupted'})"
 
     @cached_property
     def _embeddings_key(self) -> str:
@@ -137,3 +134,14 @@ class FrameStore:
     @cached_property
     def _frames_key(self) -> str:
         return key("frames", self._content, self._side)
+
+
+def _identified(source: FrameSource, cache: Cache | None) -> tuple[Cache | None, str]:
+    """The cache and what its names say of the content; no cache for what cannot be read whole,
+    such as a folder with one unreadable picture, which decoding would leave out."""
+    if cache is None:
+        return None, ""
+    try:
+        return cache, source.fingerprint()
+    except (OSError, ValueError, SyntaxError, MemoryError):
+        return None, ""

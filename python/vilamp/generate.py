@@ -27,6 +27,22 @@ class Generation:
     """fp32 `[T, V]`; row 0 belongs to the last position of the prompt."""
 
 
+def check_options(
+    max_new_tokens: int, do_sample: bool, temperature: float, prefill_chunk: int = PREFILL_CHUNK
+) -> None:
+    """Refuse what `decode` cannot do, before the work that leads up to it.
+
+    Raises:
+        InputError: see `decode`.
+    """
+    if max_new_tokens < 0:
+        raise InputError(f"max_new_tokens: wanted 0 or more, got {max_new_tokens}")
+    if do_sample and not temperature > 0:
+        raise InputError(f"temperature: wanted more than 0, got {temperature}")
+    if prefill_chunk < 1:
+        raise InputError(f"prefill_chunk: wanted at least 1, got {prefill_chunk}")
+
+
 @torch.no_grad()
 def decode(
     language_model: Qwen2ForCausalLM,
@@ -58,12 +74,7 @@ def decode(
     """
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[0] != 1 or inputs_embeds.shape[1] == 0:
         raise InputError(f"inputs_embeds: wanted [1, S, H], got {list(inputs_embeds.shape)}")
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens: wanted 0 or more, got {max_new_tokens}")
-    if do_sample and not temperature > 0:
-        raise InputError(f"temperature: wanted more than 0, got {temperature}")
-    if prefill_chunk < 1:
-        raise InputError(f"prefill_chunk: wanted at least 1, got {prefill_chunk}")
+    check_options(max_new_tokens, do_sample, temperature, prefill_chunk)
     generator = torch.Generator().manual_seed(seed)
     cache = fixed_cache(language_model.config, inputs_embeds.shape[1] + max_new_tokens)
     ids: list[int] = []

@@ -28,6 +28,7 @@ from torch import Tensor
 from .cache import Cache
 from .errors import InputError, VideoError
 from .frame_store import FrameStore
+from .generate import check_options
 from .sweeps import Batch
 from .text_stream import TextStream
 from .tower_batches import TowerBatches
@@ -199,6 +200,7 @@ class VideoSession:
             InputError: an empty question, or an option that cannot be used.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
+        check_options(max_new_tokens, do_sample, temperature)
         timings: dict[str, float] = {}
         if not questions:
             return
@@ -220,25 +222,32 @@ class VideoSession:
             shown = [{k.index for k in r.keyframes} | set(illustrate(r)) for r in results]
         with _timed(timings, "merge", self.model.device):
             merged = self._merge(queries, selection, shown)
-        for question, prompt, result, (visual, pictures) in zip(
-            questions, prompts, results, merged, strict=True
-        ):
+        for question, prompt, result in zip(questions, prompts, results, strict=True):
+            # Taken out of the list: what was answered need not be held for the next question.
+            visual, pictures = merged.pop(0)
             if on_question is not None:
                 on_question(question)
             with _timed(timings, "answer", self.model.device):
                 self._progress("answer", 0, None)
-                embeds = self.model.assemble(prompt.input_ids, visual)
                 stream = TextStream(self.model.tokenizer.decode, self.model.stop_ids, on_text)
-                ids = self.model.decode(
-                    embeds,
-                    max_new_tokens,
-                    on_token=stream.push,
-                    do_sample=do_sample,
-                    temperature=temperature,
-                    seed=seed,
-                )
+                try:
+                    embeds = self.model.assemble(prompt.input_ids, visual)
+                    ids = self.model.decode(
+                        embeds,
+                        max_new_tokens,
+                        on_token=stream.push,
+                        do_sample=do_sample,
+                        temperature=temperature,
+                        seed=seed,
+                    )
+                except torch.OutOfMemoryError as error:
+                    raise InputError(
+                        f"out of memory on {self.model.device}: a prompt with {len(visual)} "
+                        "tokens of video is too long; use fewer keyframes or frames, or a "
+                        "smaller dtype"
+                    ) from error
                 text = stream.finish()
-            yield Answer(
+            answer = Answer(
                 question=question,
                 text=text,
                 selection=result,
@@ -248,6 +257,8 @@ class VideoSession:
                 timings=timings,
                 illustrations=pictures,
             )
+            del visual, embeds
+            yield answer
             timings = {}
 
     def _embeddings(self) -> Tensor:

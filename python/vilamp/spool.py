@@ -49,10 +49,11 @@ class Spool:
         try:
             file = path.open("rb")
             size = os.fstat(file.fileno()).st_size
+            fits = size == len(header) + count * side * side * 3
+            if not fits or file.read(len(header)) != header:
+                file.close()
+                return None
         except OSError:
-            return None
-        if size != len(header) + count * side * side * 3 or file.read(len(header)) != header:
-            file.close()
             return None
         spool = cls.__new__(cls)
         spool.side, spool.count, spool.path, spool.failed = side, count, path, None
@@ -95,7 +96,10 @@ class Spool:
         """
         size = self.side * self.side * 3
         for number in range(self.count):
-            data = os.pread(self._file.fileno(), size, self._start + number * size)
+            try:
+                data = os.pread(self._file.fileno(), size, self._start + number * size)
+            except OSError as error:
+                raise VideoError(f"the spooled frames cannot be read: {error.strerror}") from error
             if len(data) < size:
                 raise VideoError("the spooled frames were cut short while they were read")
             yield np.frombuffer(data, np.uint8).reshape(self.side, self.side, 3)
@@ -113,8 +117,11 @@ class Spool:
 
     def _begin(self, header: bytes) -> None:
         # Open for as long as the spool is: a file without a name is gone when it is closed.
-        unnamed = self.path is None
-        self._file = tempfile.TemporaryFile() if unnamed else self.path.open("w+b")  # noqa: SIM115
+        if self.path is None:
+            self._file = tempfile.TemporaryFile(dir=_folder_on_disk())  # noqa: SIM115
+        else:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            self._file = os.fdopen(os.open(self.path, flags, 0o600), "w+b")
         self._file.write(header)
 
     def _attempt(self, act: Callable[[], object]) -> None:
@@ -127,7 +134,14 @@ class Spool:
         self.failed = reason
         self.close()
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+
+def _folder_on_disk() -> str | None:
+    """Where large temporary files belong: /tmp is memory on many systems, /var/tmp is not."""
+    usual = "/var/tmp"
+    return usual if not os.environ.get("TMPDIR") and os.access(usual, os.W_OK) else None
 
 
 def _header(side: int, count: int) -> bytes:

@@ -8,8 +8,8 @@ decoded once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
@@ -83,9 +83,12 @@ def decoded(
         picture = small(frame) if frame.index in shown else None
         return _Ready(frame.index, frame.time, resize([frame.image]), picture)
 
-    with ExitStack() as threads:
-        frames = threads.enter_context(ahead(source, DECODED_AHEAD))
-        yield from threads.enter_context(ahead(_batches(map(ready, frames), size), RESIZED_AHEAD))
+    stop = threading.Event()
+    with (
+        ahead(source, DECODED_AHEAD, stop) as frames,
+        ahead(_batches(map(ready, frames), size), RESIZED_AHEAD, stop) as batches,
+    ):
+        yield from batches
 
 
 def spooled(spool: Spool, times: list[float], size: int, resize: Resize) -> Iterator[Batch]:

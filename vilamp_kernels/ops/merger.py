@@ -113,7 +113,7 @@ class StreamingMerger:
         self._check(patches, start)
         end = start + patches.shape[0]
         plan = self._plan[:, start:end]
-        itself = plan == torch.arange(start, end)
+        itself = plan == torch.arange(start, end, device="cpu")
         numbers = plan[(plan >= 0) & ~itself].unique().tolist()
         if numbers and numbers[-1] >= end:
             question, frame = (plan >= end).nonzero()[0].tolist()
@@ -138,8 +138,8 @@ class StreamingMerger:
             "references in -1..N-1",
             references=plan,
         )
-        users = torch.arange(self._length).expand_as(plan)
-        last = torch.full((self._length + 1,), -1)
+        users = torch.arange(self._length, device="cpu").expand_as(plan)
+        last = torch.full((self._length + 1,), -1, device="cpu")
         # Column N takes the frames without a reference.
         target = torch.where(plan >= 0, plan, self._length)
         last.scatter_reduce_(0, target.flatten(), users.flatten(), "amax")
@@ -180,8 +180,8 @@ class StreamingMerger:
         """The reference patches that this batch needs `[R, M, C]`, and `[Q, n]` rows of them."""
         rows = [patches[i - start] if i >= start else self._held[i] for i in numbers]
         bank = torch.stack(rows) if rows else patches[:0]
-        row_of = torch.full((self._length + 1,), -1)
-        row_of[numbers] = torch.arange(len(numbers))
+        row_of = torch.full((self._length + 1,), -1, device="cpu")
+        row_of[numbers] = torch.arange(len(numbers), device="cpu")
         return bank, row_of[plan]
 
     def _pool(

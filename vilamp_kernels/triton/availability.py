@@ -6,40 +6,54 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+from contextlib import suppress
 
 import torch
 
 from .launch import has_runner
 
+NAMES = ("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm", "triton-windows")
+"""What the package `triton` is called by those who distribute it."""
+MINIMUM = (8, 0)
+"""The first compute capability of NVIDIA that has bf16 and TF32 products."""
 
-def status() -> tuple[bool, str]:
-    """Whether the kernels can run, and why (or why not)."""
+
+def status(device: torch.device | None = None) -> tuple[bool, str]:
+    """Whether the kernels can run on a device (None: the current GPU), and why (or why not)."""
     version = _version()
     if version is None:
         return False, "Triton is not installed (pip install triton)"
     if has_runner() or _interpreted():
         return True, f"Triton {version}, executed on the CPU (for tests)"
-    gpu = _gpu()
-    if gpu is None:
+    if not torch.cuda.is_available():
         return False, f"Triton {version} is installed; PyTorch sees no GPU"
-    return True, f"Triton {version}, {gpu}"
+    index = None if device is None or device.type != "cuda" else device.index
+    usable, gpu = _gpu(torch.cuda.current_device() if index is None else index)
+    return usable, f"Triton {version}; {gpu}"
 
 
 def serves(device: torch.device) -> bool:
-    """Whether tensors on `device` can be handed to the kernels."""
+    """Whether tensors on `device` are of a kind that the kernels take."""
     return device.type == "cuda" or (device.type == "cpu" and (has_runner() or _interpreted()))
 
 
 # Asked at every call of an op, so looked up once.
 @functools.cache
 def _version() -> str | None:
-    installed = importlib.util.find_spec("triton") is not None
-    return importlib.metadata.version("triton") if installed else None
+    if importlib.util.find_spec("triton") is None:
+        return None
+    for name in NAMES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "of unknown version"
 
 
 @functools.cache
-def _gpu() -> str | None:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+def _gpu(index: int) -> tuple[bool, str]:
+    name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+    if torch.version.hip is None and capability < MINIMUM:
+        return False, f"{name} is older than sm_{MINIMUM[0]}{MINIMUM[1]}"
+    return True, name
 
 
 def _interpreted() -> bool:

@@ -74,10 +74,13 @@ def _try_kernels() -> None:
 
 
 def open_cache(wanted: bool) -> Cache | None:
-    """The user's cache, unless it was refused."""
+    """The user's cache, unless it was refused or there is no place for one."""
     from vilamp.cache import Cache
 
-    return Cache() if wanted else None
+    try:
+        return Cache() if wanted else None
+    except InputError:
+        return None
 
 
 def say_notes(settings: Settings, skipped: Sequence[Skipped], notes: Sequence[str] = ()) -> None:

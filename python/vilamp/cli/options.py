@@ -151,7 +151,7 @@ class Settings:
         return asdict(self)
 
 
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE)
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE)
 
 
 def size(text: str, option: str) -> int:

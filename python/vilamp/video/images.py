@@ -191,7 +191,9 @@ class ImageList(Pictures):
 
     def _content(self) -> Iterator[bytes]:
         for image in self._images:
-            yield repr((image.mode, image.size)).encode() + image.tobytes()
+            # As the model sees it: palette, transparency and orientation decide that too.
+            rgb = to_rgb(image)
+            yield repr(rgb.shape).encode() + rgb.tobytes()
 
 
 class ImageArray(Pictures):
