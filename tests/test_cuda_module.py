@@ -134,7 +134,7 @@ def test_without_a_gpu_the_status_says_so():
 def pretend(monkeypatch):
     """A GPU of a name and compute capability, and what there is to run kernels on it."""
 
-    def change(capability, built_for=(), complaint="", cupy=None, hip=None):
+    def change(capability, built_for=(), complaint="", cupy=None, broken=None, hip=None):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -143,6 +143,7 @@ def pretend(monkeypatch):
         monkeypatch.setattr(module, "architectures", lambda: list(built_for))
         monkeypatch.setattr(module, "no_devices", lambda: complaint)
         monkeypatch.setattr(cupy_module, "version", lambda: cupy)
+        monkeypatch.setattr(cupy_module, "complaint", lambda device: broken)
         availability._choice.cache_clear()
 
     yield change
@@ -175,6 +176,15 @@ def test_cupy_where_the_module_cannot(pretend, capability, built_for, complaint)
     available, reason = cuda.status()
     assert not available and (complaint or "no code for A Chip (sm_90)") in reason
     with pytest.raises(RuntimeError, match="nothing can start them on cuda:0"):
+        availability.provider(torch.device("cuda", 0))
+
+
+def test_a_broken_cupy_is_not_used(pretend):
+    pretend((9, 0), ["sm_80"], cupy="13.6", broken="ImportError: libnvrtc.so.12")
+    available, reason = cuda.status()
+    assert not available and "no code for A Chip (sm_90)" in reason
+    assert reason.endswith("CuPy cannot be used: ImportError: libnvrtc.so.12")
+    with pytest.raises(RuntimeError, match=r"libnvrtc\.so\.12"):
         availability.provider(torch.device("cuda", 0))
 
 
@@ -254,7 +264,8 @@ class FakeCuPy:
             ExternalStream=lambda stream, device: contextlib.nullcontext(),
             compiler=types.SimpleNamespace(CompileException=ValueError),
             driver=types.SimpleNamespace(CUDADriverError=RuntimeError),
-            runtime=types.SimpleNamespace(CUDARuntimeError=OSError),
+            runtime=types.SimpleNamespace(CUDARuntimeError=OSError, is_hip=False),
+            nvrtc=types.SimpleNamespace(getVersion=lambda: (12, 9)),
         )
 
 
@@ -283,6 +294,25 @@ def test_cupy_compiles_each_file_once_and_says_so(fake_cupy, caplog):
     assert args == ((3, 1, 1), (256, 1, 1), (x.data_ptr(), 1, 0.5))
     assert options == {"shared_mem": 64 << 10, "enable_cooperative_groups": True}
     assert fake_cupy.limits == [64 << 10, 64 << 10]
+
+
+def test_what_cupy_can_lack(fake_cupy, monkeypatch):
+    def fails(*_):
+        raise OSError("no such library\n" * 100)
+
+    assert cupy_module.complaint(0) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.cuda.nvrtc, "getVersion", fails)
+        complaint = cupy_module.complaint(0)
+        assert complaint.startswith("OSError: no such library no such") and len(complaint) <= 200
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.cuda, "Device", fails)
+        assert "no such library" in cupy_module.complaint(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.cuda.runtime, "is_hip", True)
+        assert cupy_module.complaint(0) == "it is for AMD GPUs"
+    monkeypatch.setitem(sys.modules, "cupy", None)  # what an import then raises
+    assert cupy_module.complaint(0).startswith("ModuleNotFoundError: ")
 
 
 def test_an_error_of_cupy_names_the_kernel(fake_cupy):

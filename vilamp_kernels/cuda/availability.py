@@ -62,12 +62,14 @@ def _choice(device: int) -> tuple[ModuleType | None, bool, str]:
     if capability < MINIMUM:
         return None, False, f"{chip} is older than sm_{MINIMUM[0]}{MINIMUM[1]}"
     built_for = module.architectures()
-    complaint = module.no_devices() or f"no code for {chip}"
     if module.has_code_for(capability, built_for) and not module.no_devices():
         return module, True, f"module built by nvcc for {', '.join(built_for)}; {chip}"
-    if cupy_module.version() is not None:
-        return cupy_module, True, f"compiled by NVRTC through CuPy {cupy_module.version()}; {chip}"
-    return None, False, f"{_have()}; {complaint}"
+    reason = f"{_have()}; {module.no_devices() or f'no code for {chip}'}"
+    if (version := cupy_module.version()) is None:
+        return None, False, reason
+    if (complaint := cupy_module.complaint(device)) is not None:
+        return None, False, f"{reason}; CuPy cannot be used: {complaint}"
+    return cupy_module, True, f"compiled by NVRTC through CuPy {version}; {chip}"
 
 
 def _have() -> str:

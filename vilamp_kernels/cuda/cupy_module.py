@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import re
+import textwrap
 from pathlib import Path
 
 from torch import Tensor
@@ -38,6 +39,26 @@ def version() -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return "of unknown version"
+
+
+def complaint(device: int) -> str | None:
+    """Why the CuPy that is installed cannot start kernels on a device; None if it can.
+
+    It may be for another CUDA or another maker's GPUs, or lack the libraries that it loads.
+    """
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.is_hip:
+            return "it is for AMD GPUs"
+        cupy.cuda.nvrtc.getVersion()
+        with cupy.cuda.Device(device):
+            pass
+    except Exception as error:
+        # An import that fails says much of how to install CuPy; the cause is what went wrong.
+        cause = error.__cause__ or error
+        return textwrap.shorten(f"{type(cause).__name__}: {cause}", 200)
+    return None
 
 
 def folder() -> Path:
