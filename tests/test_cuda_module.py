@@ -242,9 +242,16 @@ class FakeCuPy:
         outer = self
 
         class Function:
-            max_dynamic_shared_size_bytes = property(
-                fset=lambda _, value: outer.limits.append(value)
-            )
+            limit = 48 << 10
+
+            @property
+            def max_dynamic_shared_size_bytes(self):
+                return self.limit
+
+            @max_dynamic_shared_size_bytes.setter
+            def max_dynamic_shared_size_bytes(self, value):
+                self.limit = value
+                outer.limits.append(value)
 
             def kernel(self, *args, **options):
                 if args[0][0] > 1000:
@@ -294,6 +301,13 @@ def test_cupy_compiles_each_file_once_and_says_so(fake_cupy, caplog):
     assert args == ((3, 1, 1), (256, 1, 1), (x.data_ptr(), 1, 0.5))
     assert options == {"shared_mem": 64 << 10, "enable_cooperative_groups": True}
     assert fake_cupy.limits == [64 << 10, 64 << 10]
+
+
+def test_the_limit_of_shared_memory_only_grows(fake_cupy):
+    for kib in (8, 64, 96, 64, 96, 48):
+        record = cuda_launch.Launch("similarity_fwd_q1_fp32", (1,), (32,), (1,), kib << 10)
+        cupy_module.launch(record, 0, 0)
+    assert fake_cupy.limits == [64 << 10, 96 << 10]
 
 
 def test_what_cupy_can_lack(fake_cupy, monkeypatch):

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import re
 import textwrap
+import threading
 from pathlib import Path
 
 from torch import Tensor
@@ -18,6 +19,8 @@ from torch import Tensor
 from .launch import Argument, Launch
 
 log = logging.getLogger("vilamp_kernels")
+
+_growing = threading.Lock()
 
 OPTIONS = ("-std=c++17",)
 
@@ -101,11 +104,20 @@ def _module(file: str, device: int):
 
 
 @functools.cache
-def _function(kernel: str, shared: int, device: int):
-    """The kernel, allowed to use that much dynamic shared memory."""
-    function = _module(file_of(kernel), device).get_function(kernel)
+def _function(kernel: str, device: int):
+    return _module(file_of(kernel), device).get_function(kernel)
+
+
+def _allowed(kernel: str, shared: int, device: int):
+    """The kernel, allowed to use that much dynamic shared memory on the current device.
+
+    The limit only grows: another launch may be about to use more.
+    """
+    function = _function(kernel, device)
     if shared > 48 * 1024:
-        function.max_dynamic_shared_size_bytes = shared
+        with _growing:
+            if shared > function.max_dynamic_shared_size_bytes:
+                function.max_dynamic_shared_size_bytes = shared
     return function
 
 
@@ -129,7 +141,7 @@ def launch(record: Launch, device: int, stream: int) -> None:
 
     with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
         try:
-            function = _function(record.kernel, record.shared, device)
+            function = _allowed(record.kernel, record.shared, device)
             function.kernel(
                 record.grid,
                 record.block,
@@ -150,7 +162,7 @@ def blocks_per_processor(kernel: str, threads: int, shared: int, device: int) ->
     import cupy
 
     with cupy.cuda.Device(device):
-        function = _function(kernel, shared, device)
+        function = _allowed(kernel, shared, device)
         return cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
             function.kernel.ptr, threads, shared
         )
