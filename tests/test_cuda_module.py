@@ -126,6 +126,7 @@ def test_without_a_gpu_the_status_says_so():
     assert not available and "PyTorch sees no GPU" in reason
     assert "nvcc" in reason and "CuPy" in reason
     assert not cuda.serves(torch.device("cpu"))
+    assert cuda.status(torch.device("cuda", 0)) == (available, reason)
     with pytest.raises(ValueError, match=r"'cuda' is not available: .*no GPU"):
         vk.use_backend("cuda")
 
@@ -194,6 +195,18 @@ def test_old_chips_and_other_makers_are_refused(pretend):
     pretend((9, 4), ["sm_90"], hip="6.2")
     assert cuda.status() == (False, "this PyTorch is for AMD GPUs")
     assert not cuda.serves(torch.device("cuda"))
+
+
+def test_each_device_has_its_own_status(pretend, monkeypatch):
+    pretend((8, 0), ["sm_80"])
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: ((8, 0), (9, 0))[device]
+    )
+    assert cuda.status() == cuda.status(torch.device("cuda")) == cuda.status(torch.device("cuda:0"))
+    assert cuda.status()[0]
+    available, reason = cuda.status(torch.device("cuda", 1))
+    assert not available and "no code for A Chip (sm_90)" in reason
+    assert cuda.serves(torch.device("cuda", 1))  # they would be for it
 
 
 def test_tensors_on_several_devices_are_refused():
