@@ -111,6 +111,14 @@ def test_arguments_are_packed_as_addresses_integers_and_floats():
         ((12, 0), ["sm_90", "sm_100", "compute_100"], True),
         ((7, 5), ["sm_80", "compute_80"], False),
         ((8, 0), [], False),
+        ((9, 0), ["sm_90a"], True),  # what only this chip has
+        ((9, 0), ["sm_80", "compute_90a"], True),
+        ((10, 0), ["sm_90a", "compute_90a"], False),
+        ((12, 1), ["sm_120a"], False),
+        ((8, 7), ["sm_80", "sm_86"], False),  # a Jetson
+        ((8, 7), ["sm_87"], True),
+        ((8, 7), ["sm_80", "compute_80"], True),
+        ((8, 9), ["sm_87"], False),
     ],
 )
 def test_which_chips_a_build_serves(capability, built_for, runs):
