@@ -279,6 +279,8 @@ class FakeCuPy:
                     raise RuntimeError("invalid configuration")
                 outer.launches.append((args, options))
 
+            kernel.ptr = 1
+
         class RawModule:
             def __init__(self, *, code, options):
                 outer.compiled.append((code, options))
@@ -291,17 +293,25 @@ class FakeCuPy:
             Device=lambda device: contextlib.nullcontext(),
             ExternalStream=lambda stream, device: contextlib.nullcontext(),
             compiler=types.SimpleNamespace(CompileException=ValueError),
-            driver=types.SimpleNamespace(CUDADriverError=RuntimeError),
+            driver=types.SimpleNamespace(
+                CUDADriverError=RuntimeError,
+                occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy,
+            ),
             runtime=types.SimpleNamespace(CUDARuntimeError=OSError, is_hip=False),
             nvrtc=types.SimpleNamespace(getVersion=lambda: (12, 9)),
         )
+
+    def occupancy(self, kernel, threads, shared):
+        if threads > 1024:
+            raise RuntimeError("invalid value")
+        return (100 << 10) // shared
 
 
 @pytest.fixture
 def fake_cupy(monkeypatch):
     fake = FakeCuPy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    caches = (cupy_module._module, cupy_module._function)
+    caches = (cupy_module._module, cupy_module._function, cupy_module.blocks_per_processor)
     for cache in caches:
         cache.cache_clear()
     yield fake
@@ -356,6 +366,15 @@ def test_an_error_of_cupy_names_the_kernel(fake_cupy):
         cupy_module.launch(record, 0, 0)
 
 
+def test_how_many_blocks_fit_through_cupy(fake_cupy):
+    name = "select_keyframes_fwd_fp32"
+    assert cupy_module.blocks_per_processor(name, 256, 40 << 10, 0) == 2
+    with pytest.raises(RuntimeError, match=f"^{name}: not even one block of 256 threads"):
+        cupy_module.blocks_per_processor(name, 256, 110 << 10, 0)
+    with pytest.raises(RuntimeError, match=f"^{name}: invalid value$"):
+        cupy_module.blocks_per_processor(name, 2048, 40 << 10, 0)
+
+
 # --- what launchers decide
 
 
@@ -394,3 +413,15 @@ def test_memory_of_the_taken_frame():
     assert selection.taken_bytes(512, 4) == 2048
     assert selection.taken_bytes(512, 2) == 2048 + 64
     assert selection.taken_bytes(1, 2) == 4 * (32 + 16 + 4)
+
+
+@pytest.mark.parametrize("spare,launched", [(1023, False), (1024, True)])
+def test_selection_leaves_room_for_static_shared_memory(monkeypatch, spare, launched):
+    launches = []
+    room = selection.taken_bytes(64, 4) + spare
+    monkeypatch.setattr(selection, "chip", lambda device: cuda_launch.Chip(2, room))
+    monkeypatch.setattr(selection, "resident_blocks", lambda *_: 4)
+    monkeypatch.setattr(selection, "launch", lambda *args, **options: launches.append(args[0]))
+    frames, scores = torch.randn(1, 5, 64), torch.rand(1, 1, 5)
+    selection.select_keyframes(frames, scores, 2, 0.9, None, False, None, 1e-8)
+    assert launches == ["select_keyframes_fwd_fp32"] * launched

@@ -12,6 +12,8 @@ import logging
 import re
 import textwrap
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -135,34 +137,52 @@ def packed(args: tuple[Argument, ...]) -> tuple:
     )
 
 
+@contextmanager
+def _errors_naming(kernel: str) -> Iterator[None]:
+    """Turn CuPy's errors into RuntimeErrors with the name of the kernel."""
+    import cupy
+
+    try:
+        yield
+    except (
+        cupy.cuda.compiler.CompileException,
+        cupy.cuda.driver.CUDADriverError,
+        cupy.cuda.runtime.CUDARuntimeError,
+    ) as error:
+        raise RuntimeError(f"{kernel}: {error}") from error
+
+
 def launch(record: Launch, device: int, stream: int) -> None:
     """Start a kernel; RuntimeError with its name and CuPy's message if that fails."""
     import cupy
 
-    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
-        try:
-            function = _allowed(record.kernel, record.shared, device)
-            function.kernel(
-                record.grid,
-                record.block,
-                packed(record.args),
-                shared_mem=record.shared,
-                enable_cooperative_groups=record.cooperative,
-            )
-        except (
-            cupy.cuda.compiler.CompileException,
-            cupy.cuda.driver.CUDADriverError,
-            cupy.cuda.runtime.CUDARuntimeError,
-        ) as error:
-            raise RuntimeError(f"{record.kernel}: {error}") from error
+    with (
+        _errors_naming(record.kernel),
+        cupy.cuda.Device(device),
+        cupy.cuda.ExternalStream(stream, device),
+    ):
+        _allowed(record.kernel, record.shared, device).kernel(
+            record.grid,
+            record.block,
+            packed(record.args),
+            shared_mem=record.shared,
+            enable_cooperative_groups=record.cooperative,
+        )
 
 
 @functools.cache
 def blocks_per_processor(kernel: str, threads: int, shared: int, device: int) -> int:
+    """At least 1; RuntimeError with the kernel's name if none fits or CuPy fails."""
     import cupy
 
-    with cupy.cuda.Device(device):
+    with _errors_naming(kernel), cupy.cuda.Device(device):
         function = _allowed(kernel, shared, device)
-        return cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+        blocks = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
             function.kernel.ptr, threads, shared
         )
+    if blocks == 0:
+        raise RuntimeError(
+            f"{kernel}: not even one block of {threads} threads and {shared} bytes of shared "
+            "memory fits the device"
+        )
+    return blocks
