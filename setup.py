@@ -182,8 +182,11 @@ def cuda_ninja_file(ext, target):
         raise CompileError("no nvcc found (set CUDA_HOME, or put it on the PATH)")
     known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
     archs = [arch for arch in CUDA_ARCHS if f"compute_{arch}" in known.stdout.split()]
+    unknown = [arch for arch in CUDA_ARCHS if arch not in archs]
     if not archs:
         raise CompileError(f"{nvcc} knows none of the architectures {', '.join(CUDA_ARCHS)}")
+    if unknown:
+        print(f"{nvcc} does not list {', '.join(unknown)}: not compiled for", file=sys.stderr)
     built_for = [*(f"sm_{arch}" for arch in archs), f"compute_{archs[-1]}"]
     flags = [*NVCC_FLAGS, f"-DVILAMP_CUDA_BUILT_FOR={'+'.join(built_for)}"]
     flags += [f"-gencode=arch={code.replace('sm_', 'compute_')},code={code}" for code in built_for]

@@ -6,9 +6,11 @@
 
 #include <array>
 #include <map>
+#include <mutex>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -62,20 +64,31 @@ class OnDevice {
  public:
   OnDevice(int device, const std::string& what) {
     check(cudaGetDevice(&before_), what);
-    check(cudaSetDevice(device), what + " on device " + std::to_string(device));
+    changed_ = device != before_;
+    if (changed_) check(cudaSetDevice(device), what + " on device " + std::to_string(device));
   }
-  ~OnDevice() { cudaSetDevice(before_); }
+  ~OnDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
-// More than 48 KB of dynamic shared memory has to be asked for.
-void allow_shared(const void* kernel, size_t shared, const std::string& what) {
+// More than 48 KB of dynamic shared memory has to be asked for, on each device (`device` is the
+// current one). The limit only grows: another thread may be about to launch the kernel with more.
+void allow_shared(const void* kernel, size_t shared, int device, const std::string& what) {
   if (shared <= 48 * 1024) return;
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, size_t> limits;
+  const std::lock_guard<std::mutex> locked(mutex);
+  size_t& limit = limits[{kernel, device}];
+  if (shared <= limit) return;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(shared)),
         what + " with " + std::to_string(shared) + " bytes of shared memory");
+  limit = shared;
 }
 
 void launch(const std::string& name, Sizes grid, Sizes block, size_t shared, uintptr_t stream,
@@ -97,7 +110,7 @@ void launch(const std::string& name, Sizes grid, Sizes block, size_t shared, uin
 
   const py::gil_scoped_release released;
   const OnDevice current(device, name);
-  allow_shared(kernel, shared, name);
+  allow_shared(kernel, shared, device, name);
   check(cooperative ? cudaLaunchCooperativeKernel(kernel, blocks, threads, pointers.data(), shared,
                                                   on_stream)
                     : cudaLaunchKernel(kernel, blocks, threads, pointers.data(), shared, on_stream),
@@ -108,7 +121,7 @@ int blocks_per_processor(const std::string& name, int threads, size_t shared, in
   const void* kernel = kernel_named(name);
   const py::gil_scoped_release released;
   const OnDevice current(device, name);
-  allow_shared(kernel, shared, name);
+  allow_shared(kernel, shared, device, name);
   int blocks = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared), name);
   if (blocks == 0)

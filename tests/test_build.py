@@ -189,6 +189,8 @@ def test_the_build_warns_and_goes_on_without_the_cuda_module(tmp_path, environme
     assert done.returncode == 0, done.stderr
     said = [line for line in (done.stdout + done.stderr).splitlines() if "CUDA module" in line]
     assert len(said) == 1 and cause in said[0], said
+    if "VILAMP_CUDA_ARCHS" not in environment:  # by default 80, 90 and 100
+        assert f"{nvcc} does not list 90, 100: not compiled for" in done.stderr
     done = setup_py(tmp_path, "build_ext", "--inplace", **environment | {"FORCE_CUDA": "1"})
     assert done.returncode != 0 and cause in done.stdout + done.stderr
     done = setup_py(tmp_path, "build_ext", "--inplace", **environment | {"FORCE_CUDA": "0"})

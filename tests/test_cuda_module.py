@@ -111,6 +111,14 @@ def test_arguments_are_packed_as_addresses_integers_and_floats():
         ((12, 0), ["sm_90", "sm_100", "compute_100"], True),
         ((7, 5), ["sm_80", "compute_80"], False),
         ((8, 0), [], False),
+        ((9, 0), ["sm_90a"], True),  # what only this chip has
+        ((9, 0), ["sm_80", "compute_90a"], True),
+        ((10, 0), ["sm_90a", "compute_90a"], False),
+        ((12, 1), ["sm_120a"], False),
+        ((8, 7), ["sm_80", "sm_86"], False),  # a Jetson
+        ((8, 7), ["sm_87"], True),
+        ((8, 7), ["sm_80", "compute_80"], True),
+        ((8, 9), ["sm_87"], False),
     ],
 )
 def test_which_chips_a_build_serves(capability, built_for, runs):
@@ -126,6 +134,7 @@ def test_without_a_gpu_the_status_says_so():
     assert not available and "PyTorch sees no GPU" in reason
     assert "nvcc" in reason and "CuPy" in reason
     assert not cuda.serves(torch.device("cpu"))
+    assert cuda.status(torch.device("cuda", 0)) == (available, reason)
     with pytest.raises(ValueError, match=r"'cuda' is not available: .*no GPU"):
         vk.use_backend("cuda")
 
@@ -134,7 +143,7 @@ def test_without_a_gpu_the_status_says_so():
 def pretend(monkeypatch):
     """A GPU of a name and compute capability, and what there is to run kernels on it."""
 
-    def change(capability, built_for=(), complaint="", cupy=None, hip=None):
+    def change(capability, built_for=(), complaint="", cupy=None, broken=None, hip=None):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -143,6 +152,7 @@ def pretend(monkeypatch):
         monkeypatch.setattr(module, "architectures", lambda: list(built_for))
         monkeypatch.setattr(module, "no_devices", lambda: complaint)
         monkeypatch.setattr(cupy_module, "version", lambda: cupy)
+        monkeypatch.setattr(cupy_module, "complaint", lambda device: broken)
         availability._choice.cache_clear()
 
     yield change
@@ -178,12 +188,33 @@ def test_cupy_where_the_module_cannot(pretend, capability, built_for, complaint)
         availability.provider(torch.device("cuda", 0))
 
 
+def test_a_broken_cupy_is_not_used(pretend):
+    pretend((9, 0), ["sm_80"], cupy="13.6", broken="ImportError: libnvrtc.so.12")
+    available, reason = cuda.status()
+    assert not available and "no code for A Chip (sm_90)" in reason
+    assert reason.endswith("CuPy cannot be used: ImportError: libnvrtc.so.12")
+    with pytest.raises(RuntimeError, match=r"libnvrtc\.so\.12"):
+        availability.provider(torch.device("cuda", 0))
+
+
 def test_old_chips_and_other_makers_are_refused(pretend):
     pretend((7, 5), ["sm_80", "compute_80"], cupy="13.6")
     assert cuda.status() == (False, "A Chip (sm_75) is older than sm_80")
     pretend((9, 4), ["sm_90"], hip="6.2")
     assert cuda.status() == (False, "this PyTorch is for AMD GPUs")
     assert not cuda.serves(torch.device("cuda"))
+
+
+def test_each_device_has_its_own_status(pretend, monkeypatch):
+    pretend((8, 0), ["sm_80"])
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: ((8, 0), (9, 0))[device]
+    )
+    assert cuda.status() == cuda.status(torch.device("cuda")) == cuda.status(torch.device("cuda:0"))
+    assert cuda.status()[0]
+    available, reason = cuda.status(torch.device("cuda", 1))
+    assert not available and "no code for A Chip (sm_90)" in reason
+    assert cuda.serves(torch.device("cuda", 1))  # they would be for it
 
 
 def test_tensors_on_several_devices_are_refused():
@@ -232,14 +263,23 @@ class FakeCuPy:
         outer = self
 
         class Function:
-            max_dynamic_shared_size_bytes = property(
-                fset=lambda _, value: outer.limits.append(value)
-            )
+            limit = 48 << 10
+
+            @property
+            def max_dynamic_shared_size_bytes(self):
+                return self.limit
+
+            @max_dynamic_shared_size_bytes.setter
+            def max_dynamic_shared_size_bytes(self, value):
+                self.limit = value
+                outer.limits.append(value)
 
             def kernel(self, *args, **options):
                 if args[0][0] > 1000:
                     raise RuntimeError("invalid configuration")
                 outer.launches.append((args, options))
+
+            kernel.ptr = 1
 
         class RawModule:
             def __init__(self, *, code, options):
@@ -253,16 +293,25 @@ class FakeCuPy:
             Device=lambda device: contextlib.nullcontext(),
             ExternalStream=lambda stream, device: contextlib.nullcontext(),
             compiler=types.SimpleNamespace(CompileException=ValueError),
-            driver=types.SimpleNamespace(CUDADriverError=RuntimeError),
-            runtime=types.SimpleNamespace(CUDARuntimeError=OSError),
+            driver=types.SimpleNamespace(
+                CUDADriverError=RuntimeError,
+                occupancyMaxActiveBlocksPerMultiprocessor=self.occupancy,
+            ),
+            runtime=types.SimpleNamespace(CUDARuntimeError=OSError, is_hip=False),
+            nvrtc=types.SimpleNamespace(getVersion=lambda: (12, 9)),
         )
+
+    def occupancy(self, kernel, threads, shared):
+        if threads > 1024:
+            raise RuntimeError("invalid value")
+        return (100 << 10) // shared
 
 
 @pytest.fixture
 def fake_cupy(monkeypatch):
     fake = FakeCuPy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    caches = (cupy_module._module, cupy_module._function)
+    caches = (cupy_module._module, cupy_module._function, cupy_module.blocks_per_processor)
     for cache in caches:
         cache.cache_clear()
     yield fake
@@ -285,10 +334,45 @@ def test_cupy_compiles_each_file_once_and_says_so(fake_cupy, caplog):
     assert fake_cupy.limits == [64 << 10, 64 << 10]
 
 
+def test_the_limit_of_shared_memory_only_grows(fake_cupy):
+    for kib in (8, 64, 96, 64, 96, 48):
+        record = cuda_launch.Launch("similarity_fwd_q1_fp32", (1,), (32,), (1,), kib << 10)
+        cupy_module.launch(record, 0, 0)
+    assert fake_cupy.limits == [64 << 10, 96 << 10]
+
+
+def test_what_cupy_can_lack(fake_cupy, monkeypatch):
+    def fails(*_):
+        raise OSError("no such library\n" * 100)
+
+    assert cupy_module.complaint(0) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.cuda.nvrtc, "getVersion", fails)
+        complaint = cupy_module.complaint(0)
+        assert complaint.startswith("OSError: no such library no such") and len(complaint) <= 200
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.cuda, "Device", fails)
+        assert "no such library" in cupy_module.complaint(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_cupy.cuda.runtime, "is_hip", True)
+        assert cupy_module.complaint(0) == "it is for AMD GPUs"
+    monkeypatch.setitem(sys.modules, "cupy", None)  # what an import then raises
+    assert cupy_module.complaint(0).startswith("ModuleNotFoundError: ")
+
+
 def test_an_error_of_cupy_names_the_kernel(fake_cupy):
     record = cuda_launch.Launch("similarity_fwd_q1_fp32", (2000, 1, 1), (32, 1, 1), (1,))
     with pytest.raises(RuntimeError, match=r"^similarity_fwd_q1_fp32: invalid configuration$"):
         cupy_module.launch(record, 0, 0)
+
+
+def test_how_many_blocks_fit_through_cupy(fake_cupy):
+    name = "select_keyframes_fwd_fp32"
+    assert cupy_module.blocks_per_processor(name, 256, 40 << 10, 0) == 2
+    with pytest.raises(RuntimeError, match=f"^{name}: not even one block of 256 threads"):
+        cupy_module.blocks_per_processor(name, 256, 110 << 10, 0)
+    with pytest.raises(RuntimeError, match=f"^{name}: invalid value$"):
+        cupy_module.blocks_per_processor(name, 2048, 40 << 10, 0)
 
 
 # --- what launchers decide
@@ -329,3 +413,15 @@ def test_memory_of_the_taken_frame():
     assert selection.taken_bytes(512, 4) == 2048
     assert selection.taken_bytes(512, 2) == 2048 + 64
     assert selection.taken_bytes(1, 2) == 4 * (32 + 16 + 4)
+
+
+@pytest.mark.parametrize("spare,launched", [(1023, False), (1024, True)])
+def test_selection_leaves_room_for_static_shared_memory(monkeypatch, spare, launched):
+    launches = []
+    room = selection.taken_bytes(64, 4) + spare
+    monkeypatch.setattr(selection, "chip", lambda device: cuda_launch.Chip(2, room))
+    monkeypatch.setattr(selection, "resident_blocks", lambda *_: 4)
+    monkeypatch.setattr(selection, "launch", lambda *args, **options: launches.append(args[0]))
+    frames, scores = torch.randn(1, 5, 64), torch.rand(1, 1, 5)
+    selection.select_keyframes(frames, scores, 2, 0.9, None, False, None, 1e-8)
+    assert launches == ["select_keyframes_fwd_fp32"] * launched

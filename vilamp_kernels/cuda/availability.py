@@ -14,24 +14,22 @@ MINIMUM = (8, 0)
 """The first compute capability that has asynchronous copies."""
 
 
-def status() -> tuple[bool, str]:
-    """Whether the kernels can run on the current device, and why (or why not)."""
+def status(device: torch.device | None = None) -> tuple[bool, str]:
+    """Whether the kernels can run on a GPU (None: the current one), and why (or why not)."""
     if has_runner():
         return True, "executed on the CPU (for tests)"
     if torch.version.hip is not None:
         return False, "this PyTorch is for AMD GPUs"
     if not torch.cuda.is_available():
         return False, f"{_have()}; PyTorch sees no GPU"
-    return _choice(torch.cuda.current_device())[1:]
+    return _choice(_index(device))[1:]
 
 
 def serves(device: torch.device) -> bool:
-    """Whether tensors on `device` can be handed to the kernels."""
+    """Whether the kernels are for tensors on such a device; `status` says whether they can run."""
     if has_runner():
         return device.type in ("cpu", "cuda")
-    if device.type != "cuda" or torch.version.hip is not None:
-        return False
-    return _choice(_index(device))[1]
+    return device.type == "cuda" and torch.version.hip is None
 
 
 def provider(device: torch.device) -> ModuleType:
@@ -42,16 +40,15 @@ def provider(device: torch.device) -> ModuleType:
     """
     if device.type != "cuda":
         raise RuntimeError(f"CUDA kernels: given tensors on {device}")
-    found, _, reason = _choice(
-        torch.cuda.current_device() if device.index is None else device.index
-    )
+    found, _, reason = _choice(_index(device))
     if found is None:
         raise RuntimeError(f"CUDA kernels: nothing can start them on {device}: {reason}")
     return found
 
 
-def _index(device: torch.device) -> int:
-    return torch.cuda.current_device() if device.index is None else device.index
+def _index(device: torch.device | None) -> int:
+    given = None if device is None else device.index
+    return torch.cuda.current_device() if given is None else given
 
 
 @functools.cache
@@ -62,12 +59,14 @@ def _choice(device: int) -> tuple[ModuleType | None, bool, str]:
     if capability < MINIMUM:
         return None, False, f"{chip} is older than sm_{MINIMUM[0]}{MINIMUM[1]}"
     built_for = module.architectures()
-    complaint = module.no_devices() or f"no code for {chip}"
     if module.has_code_for(capability, built_for) and not module.no_devices():
         return module, True, f"module built by nvcc for {', '.join(built_for)}; {chip}"
-    if cupy_module.version() is not None:
-        return cupy_module, True, f"compiled by NVRTC through CuPy {cupy_module.version()}; {chip}"
-    return None, False, f"{_have()}; {complaint}"
+    reason = f"{_have()}; {module.no_devices() or f'no code for {chip}'}"
+    if (version := cupy_module.version()) is None:
+        return None, False, reason
+    if (complaint := cupy_module.complaint(device)) is not None:
+        return None, False, f"{reason}; CuPy cannot be used: {complaint}"
+    return cupy_module, True, f"compiled by NVRTC through CuPy {version}; {chip}"
 
 
 def _have() -> str:

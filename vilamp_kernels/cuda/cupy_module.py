@@ -10,6 +10,10 @@ import importlib.metadata
 import importlib.util
 import logging
 import re
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -17,6 +21,8 @@ from torch import Tensor
 from .launch import Argument, Launch
 
 log = logging.getLogger("vilamp_kernels")
+
+_growing = threading.Lock()
 
 OPTIONS = ("-std=c++17",)
 
@@ -38,6 +44,26 @@ def version() -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return "of unknown version"
+
+
+def complaint(device: int) -> str | None:
+    """Why the CuPy that is installed cannot start kernels on a device; None if it can.
+
+    It may be for another CUDA or another maker's GPUs, or lack the libraries that it loads.
+    """
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.is_hip:
+            return "it is for AMD GPUs"
+        cupy.cuda.nvrtc.getVersion()
+        with cupy.cuda.Device(device):
+            pass
+    except Exception as error:
+        # An import that fails says much of how to install CuPy; the cause is what went wrong.
+        cause = error.__cause__ or error
+        return textwrap.shorten(f"{type(cause).__name__}: {cause}", 200)
+    return None
 
 
 def folder() -> Path:
@@ -80,11 +106,20 @@ def _module(file: str, device: int):
 
 
 @functools.cache
-def _function(kernel: str, shared: int, device: int):
-    """The kernel, allowed to use that much dynamic shared memory."""
-    function = _module(file_of(kernel), device).get_function(kernel)
+def _function(kernel: str, device: int):
+    return _module(file_of(kernel), device).get_function(kernel)
+
+
+def _allowed(kernel: str, shared: int, device: int):
+    """The kernel, allowed to use that much dynamic shared memory on the current device.
+
+    The limit only grows: another launch may be about to use more.
+    """
+    function = _function(kernel, device)
     if shared > 48 * 1024:
-        function.max_dynamic_shared_size_bytes = shared
+        with _growing:
+            if shared > function.max_dynamic_shared_size_bytes:
+                function.max_dynamic_shared_size_bytes = shared
     return function
 
 
@@ -102,34 +137,52 @@ def packed(args: tuple[Argument, ...]) -> tuple:
     )
 
 
+@contextmanager
+def _errors_naming(kernel: str) -> Iterator[None]:
+    """Turn CuPy's errors into RuntimeErrors with the name of the kernel."""
+    import cupy
+
+    try:
+        yield
+    except (
+        cupy.cuda.compiler.CompileException,
+        cupy.cuda.driver.CUDADriverError,
+        cupy.cuda.runtime.CUDARuntimeError,
+    ) as error:
+        raise RuntimeError(f"{kernel}: {error}") from error
+
+
 def launch(record: Launch, device: int, stream: int) -> None:
     """Start a kernel; RuntimeError with its name and CuPy's message if that fails."""
     import cupy
 
-    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
-        try:
-            function = _function(record.kernel, record.shared, device)
-            function.kernel(
-                record.grid,
-                record.block,
-                packed(record.args),
-                shared_mem=record.shared,
-                enable_cooperative_groups=record.cooperative,
-            )
-        except (
-            cupy.cuda.compiler.CompileException,
-            cupy.cuda.driver.CUDADriverError,
-            cupy.cuda.runtime.CUDARuntimeError,
-        ) as error:
-            raise RuntimeError(f"{record.kernel}: {error}") from error
+    with (
+        _errors_naming(record.kernel),
+        cupy.cuda.Device(device),
+        cupy.cuda.ExternalStream(stream, device),
+    ):
+        _allowed(record.kernel, record.shared, device).kernel(
+            record.grid,
+            record.block,
+            packed(record.args),
+            shared_mem=record.shared,
+            enable_cooperative_groups=record.cooperative,
+        )
 
 
 @functools.cache
 def blocks_per_processor(kernel: str, threads: int, shared: int, device: int) -> int:
+    """At least 1; RuntimeError with the kernel's name if none fits or CuPy fails."""
     import cupy
 
-    with cupy.cuda.Device(device):
-        function = _function(kernel, shared, device)
-        return cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+    with _errors_naming(kernel), cupy.cuda.Device(device):
+        function = _allowed(kernel, shared, device)
+        blocks = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
             function.kernel.ptr, threads, shared
         )
+    if blocks == 0:
+        raise RuntimeError(
+            f"{kernel}: not even one block of {threads} threads and {shared} bytes of shared "
+            "memory fits the device"
+        )
+    return blocks

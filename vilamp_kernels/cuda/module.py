@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from types import ModuleType
 
 from torch import Tensor
 
 from .launch import Argument, Launch
+
+JETSON = (8, 7)
 
 
 @functools.cache
@@ -35,16 +38,19 @@ def no_devices() -> str:
 def has_code_for(capability: tuple[int, int], built_for: list[str]) -> bool:
     """Whether a device of this compute capability can run a build.
 
-    Machine code runs on later chips of the same major version; PTX is compiled by the driver for
-    any later chip.
+    Machine code runs on later chips of the same major version, but not between Jetson's and
+    others; PTX is compiled by the driver for any later chip. Code with a suffix (`sm_90a`) uses
+    what only that chip has.
     """
-    major, minor = capability
     for name in built_for:
         kind, _, number = name.partition("_")
-        own_major, own_minor = divmod(int(number), 10)
-        if kind == "compute" and (own_major, own_minor) <= (major, minor):
+        digits = re.match(r"\d+", number)[0]
+        own = divmod(int(digits), 10)
+        if own == capability:
             return True
-        if kind == "sm" and own_major == major and own_minor <= minor:
+        if digits != number or own > capability:
+            continue
+        if kind == "compute" or (own[0] == capability[0] and JETSON not in (own, capability)):
             return True
     return False
 

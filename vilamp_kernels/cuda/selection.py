@@ -45,7 +45,8 @@ def select_keyframes(
     if count.numel() == 0 or rounds == 0:
         return indices.fill_(-1), count
     shared = taken_bytes(d, frames.element_size())
-    if shared > chip(frames.device).shared_per_block:
+    # The kernel has static shared memory too, less than 1 KB.
+    if shared + 1024 > chip(frames.device).shared_per_block:
         return reference.select_keyframes(frames, scores, k, tau, min_score, fill, lengths, eps)
     frames, scores = unit_stride(frames), unit_stride(scores.to(torch.float32))
     lengths = None if lengths is None else lengths.to(torch.int64).contiguous()
