@@ -51,23 +51,24 @@ class Call:
     args: tuple
 
 
-def calls(dtype: str) -> Iterator[Call]:
-    """All ops with the model's widths; few frames, since no kernel is compiled for their number."""
+def calls(dtype: str, frames: int = 10_000, pooled: int = 64) -> Iterator[Call]:
+    """All ops with the model's widths. Few frames are pooled, since no kernel is compiled for their
+    number."""
     kind = DTYPES[dtype]
-    frames, scores = _meta(1, 10_000, 512, kind), _meta(1, 1, 10_000)
+    rows, scores = _meta(1, frames, 512, kind), _meta(1, 1, frames)
     for q in (1, 16, 64):
         queries = _meta(1, q, 512, kind)
         name = f"D 512 Q {q} {dtype}"
-        yield Call("similarity", name, (frames, queries, EPS))
-        grad = _meta(1, q, 10_000)
-        yield Call("similarity_backward", name, (grad, frames, queries, EPS))
-    select = (frames, scores, 32, 0.85, 0.2, True, None, EPS)
+        yield Call("similarity", name, (rows, queries, EPS))
+        grad = _meta(1, q, frames)
+        yield Call("similarity_backward", name, (grad, rows, queries, EPS))
+    select = (rows, scores, 32, 0.85, 0.2, True, None, EPS)
     yield Call("select_keyframes", f"D 512 K 32 {dtype}", select)
     if dtype == "fp32":
-        yield Call("fill_keyframes", "K 32", (_meta(1, 10_000, torch.bool), 32))
+        yield Call("fill_keyframes", "K 32", (_meta(1, frames, torch.bool), 32))
         indices = _meta(1, 1, 32, torch.int64)
-        yield Call("reference_frames", "K 32", (indices, 10_000, "preceding"))
-    n, m = 64, 729
+        yield Call("reference_frames", "K 32", (indices, frames, "preceding"))
+    n, m = pooled, 729
     for c, q in ((1152, 1), (3584, 1), (3584, 4)):
         pool = _pool(n, m, c, q, c, kind)
         name = f"M {m} C {c} Q {q} {dtype}"
@@ -81,10 +82,10 @@ def calls(dtype: str) -> Iterator[Call]:
     yield Call("projected_differential_pool", name, (*pool, *maps, alpha, lam, EPS, False))
 
 
-def triton_launches(dtype: str) -> list[TritonLaunch]:
-    """What the Triton launchers start for `calls(dtype)`."""
+def triton_launches(dtype: str, **lengths: int) -> list[TritonLaunch]:
+    """What the Triton launchers start for `calls(dtype, **lengths)`."""
     found: list[TritonLaunch] = []
-    for call in calls(dtype):
+    for call in calls(dtype, **lengths):
 
         def record(kernel, grid, args, options, call=call):
             found.append(TritonLaunch(call.op, call.case, kernel, grid, args, options))

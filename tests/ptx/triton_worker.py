@@ -66,16 +66,21 @@ def gpu_target(name: int | str) -> GPUTarget:
     return GPUTarget("hip", name, 64) if isinstance(name, str) else GPUTarget("cuda", name, 32)
 
 
+def specialised(backend: Any, kernel: JITFunction, args: list, options: dict) -> tuple:
+    """Arguments and options as a launch would bind them: by name, what each is specialised on, and
+    the options that are none of the kernel's parameters."""
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    return bind(*args, **options)
+
+
 def compiled(request: dict[str, Any]) -> dict[str, Any]:
     """PTX of one kernel, specialised on its arguments just as a launch would do."""
     kernel = find(**request["kernel"])
     target = gpu_target(request["target"])
     backend = make_backend(target)
-    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
     args = [argument(a) for a in request["args"]]
-    options = {k: argument(v) for k, v in request["options"].items()}
-    options.setdefault("debug", False)
-    bound, special, rest = bind(*args, **options)
+    options = {"debug": False} | {k: argument(v) for k, v in request["options"].items()}
+    bound, special, rest = specialised(backend, kernel, args, options)
     parsed, signature, constants, attributes = kernel._pack_args(
         backend, options, bound, special, rest
     )

@@ -34,7 +34,7 @@ def pad_positions(p_out, count, k, BLOCK: tl.constexpr):
         tl.store(p_out + o_slot, tl.full([BLOCK], -1, tl.int64), mask=o_slot < k)
 
 
-@triton.jit(do_not_specialize=["N", "k"])
+@triton.jit(do_not_specialize=["N", "k", "stride_m_row"])
 def mask_positions_kernel(
     mask_ptr, positions_ptr, count_ptr, N, k, stride_m_row, BLOCK_N: tl.constexpr
 ):

@@ -18,6 +18,9 @@ from ..reference.pooling import check_assignment, empty_outputs
 from .launch import launch
 from .pooling_tiles import forward_tile, row_splits
 
+ASSIGNMENT_STRIDES = ["stride_a_b", "stride_a_q", "stride_a_n"]
+"""Of `[B, Q, N]`: some are multiples of N, on which no kernel is specialised."""
+
 
 @triton.jit
 def reference_row(p_assignment, R):
@@ -37,7 +40,7 @@ def zeros(COUNT: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr):
     return tiles
 
 
-@triton.jit(do_not_specialize=["N", "M", "Q", "R", "splits", "rows"])
+@triton.jit(do_not_specialize=["N", "M", "Q", "R", "splits", "rows", *ASSIGNMENT_STRIDES])
 def differential_pool_fwd_kernel(
     x_ptr,
     q_ptr,

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import launch
-from .pooling import query_norms, reference_row, rows_of, zeros
+from .pooling import ASSIGNMENT_STRIDES, query_norms, reference_row, rows_of, zeros
 from .pooling_tiles import (
     BACKWARD_WARPS,
     MOST_QUESTIONS,
@@ -29,7 +29,7 @@ from .pooling_tiles import (
 )
 
 
-@triton.jit(do_not_specialize=["N", "M", "Q", "R", "pieces", "rows"])
+@triton.jit(do_not_specialize=["N", "M", "Q", "R", "pieces", "rows", *ASSIGNMENT_STRIDES])
 def differential_pool_bwd_dots_kernel(
     grad_ptr,
     x_ptr,
@@ -139,7 +139,12 @@ def differential_pool_bwd_dots_kernel(
             tl.store(grad_dot_ptr + o_out, grad_dot, mask=m_out)
 
 
-@triton.jit(do_not_specialize=["N", "M", "Q", "R"])
+@triton.jit(
+    do_not_specialize=[
+        *("N", "M", "Q", "R", "stride_gw_b", "stride_gw_q", "stride_gw_n"),
+        *ASSIGNMENT_STRIDES,
+    ]
+)
 def differential_pool_bwd_softmax_kernel(
     grad_weights_ptr,
     q_norm_ptr,
@@ -258,7 +263,7 @@ def differential_pool_bwd_softmax_kernel(
     tl.store(p_part + 2, tl.sum(grad_norm, 0))
 
 
-@triton.jit(do_not_specialize=["N", "M", "Q", "R", "splits", "rows"])
+@triton.jit(do_not_specialize=["N", "M", "Q", "R", "splits", "rows", *ASSIGNMENT_STRIDES])
 def differential_pool_bwd_patches_kernel(
     grad_ptr,
     x_ptr,
@@ -482,7 +487,10 @@ def _factors(
     b, n, m, c = rows.x.shape
     questions, bank = rows.q.shape[1], rows.bank.shape[1]
     norm = rows.x.new_empty((b, n, m), dtype=torch.float32)
-    cos_query, cos_key, key_norm, grad_dot, weight = norm.new_empty((5, b, questions, n, m))
+    # Each a tensor of its own: parts of one would be aligned for some numbers of frames only.
+    cos_query, cos_key, key_norm, grad_dot, weight = (
+        norm.new_empty((b, questions, n, m)) for _ in range(5)
+    )
     parts = norm.new_empty((b, questions, n, 3))
     block_m, block_c = backward_tile(c, rows.x.element_size())
     groups = -(-questions // MOST_QUESTIONS_OF_DOTS)

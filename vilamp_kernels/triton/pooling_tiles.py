@@ -87,7 +87,8 @@ def backward_tile(width: int, itemsize: int) -> tuple[int, int]:
 def row_splits(patches: Tensor, questions: int, programs: int) -> int:
     """Into how many programs the patches of a frame are split, when there are already `programs`.
 
-    One, unless so few would leave processors idle: each split writes a sum of its own.
+    One, unless so few would leave processors idle: each split writes a sum of its own. Only whether
+    there are several is known when compiling, so there are two kernels for all numbers of frames.
     """
     m = patches.shape[2]
     most = int(PARTIAL_SHARE * m * patches.element_size() / (4 * max(questions, 1)))

@@ -82,7 +82,7 @@ def _split(coefficient: np.ndarray) -> np.ndarray:
     return np.stack([(rest - middle) >> 8, middle, low]).astype(np.int8)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.cache
 def plan(
     height: int,
     width: int,
@@ -92,7 +92,11 @@ def plan(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Plan:
-    """For frames of `height x width`; kept, so that only the first call copies to the device."""
+    """For frames of `height x width`; kept, so that only the first call copies to the device.
+
+    All of them, however many sizes there are: a captured CUDA graph reads the tensors of a plan at
+    each replay, and keeps no reference to them. A plan is small.
+    """
     bands, tiles, tables = _Bands(), [], []
     for target in range(len(geometry) // 6):
         full_h, full_w, top, left, h, w = geometry[6 * target : 6 * target + 6]

@@ -54,7 +54,10 @@ def _rows_and_block(blocks):
     return (tl.program_id(0) // blocks).to(tl.int64), (tl.program_id(0) % blocks).to(tl.int64)
 
 
-@triton.jit(do_not_specialize=["N", "Q", "chunk", "blocks"])
+@triton.jit(
+    do_not_specialize=["N", "Q", "chunk", "blocks", "stride_s_b", "stride_s_q"],
+    do_not_specialize_on_alignment=["best_ptr"],
+)
 def select_start_kernel(
     scores_ptr,
     lengths_ptr,
@@ -91,7 +94,10 @@ def select_start_kernel(
     tl.store(best_ptr + i_row * blocks + i_block, tl.max(b_best, 0))
 
 
-@triton.jit(do_not_specialize=["N", "Q", "chunk", "blocks"])
+@triton.jit(
+    do_not_specialize=["N", "Q", "chunk", "blocks"],
+    do_not_specialize_on_alignment=["best_ptr", "next_best_ptr"],
+)
 def select_round_kernel(
     f_ptr,
     keys_ptr,
@@ -154,7 +160,7 @@ def select_round_kernel(
     tl.store(next_best_ptr + i_row * blocks + i_block, tl.max(tl.max(b_best, 1), 0))
 
 
-@triton.jit(do_not_specialize=["N", "k", "blocks"])
+@triton.jit(do_not_specialize=["N", "k", "blocks"], do_not_specialize_on_alignment=["best_ptr"])
 def select_positions_kernel(
     keys_ptr,
     best_ptr,
@@ -211,6 +217,7 @@ def select_keyframes(
     grid = (b * q * blocks,)
 
     lowest = float("-inf") if min_score is None else _fp32(min_score)
+    tau = _fp32(tau)
     launch(
         select_start_kernel,
         grid,
@@ -223,7 +230,7 @@ def select_keyframes(
         launch(
             select_round_kernel,
             grid,
-            *(frames, keys, best[(i - 1) % 2], best[i % 2], _fp32(tau), eps),
+            *(frames, keys, best[(i - 1) % 2], best[i % 2], tau, eps),
             *(n, q, d, chunk, blocks, *frames.stride()[:2]),
             BLOCKS=BLOCKS,
             **tile,

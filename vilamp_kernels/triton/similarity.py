@@ -154,7 +154,7 @@ def _squares(b_x, VEC: tl.constexpr):
     return tl.sum(b_x * b_x, 2)
 
 
-@triton.jit(do_not_specialize=["N", "Q"])
+@triton.jit(do_not_specialize=["N", "Q", "stride_g_b", "stride_g_q"])
 def similarity_bwd_frames_kernel(
     g_ptr,
     f_ptr,
@@ -238,7 +238,7 @@ def _frames_and_pull(p_f, p_g, p_q, p_q_norm, m_n, o_d, D, Q, stride_g_q, stride
     return b_f, b_t
 
 
-@triton.jit(do_not_specialize=["N", "Q", "chunk"])
+@triton.jit(do_not_specialize=["N", "Q", "chunk", "stride_g_b", "stride_g_q"])
 def similarity_bwd_queries_kernel(
     g_ptr,
     f_ptr,

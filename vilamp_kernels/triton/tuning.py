@@ -2,8 +2,13 @@
 
 A table is a list of rules, the first that fits is used: `if` limits the facts (a number is the
 largest that fits, a list names the values that fit), `use` is what the launcher gets. Facts are
-widths, dtypes and numbers of questions, never the number of frames: a video that grows by a frame
-compiles nothing.
+widths, dtypes and numbers of questions, never the number of frames.
+
+Nor is a kernel specialised on that number, or on a stride that is N or a multiple of N alone
+(`do_not_specialize`); strides that are multiples of a row's width are specialised, since whether
+16 divides them decides the width of loads. So a video that grows by a frame compiles nothing, where
+16 divides the width of a row, with one exception: `differential_pool` is compiled a second time for
+short videos, whose frames are split among programs (`pooling_tiles.row_splits`).
 """
 
 from __future__ import annotations
