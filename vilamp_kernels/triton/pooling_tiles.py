@@ -10,8 +10,9 @@ from torch import Tensor
 LANES = 32
 """Threads of a warp; on AMD there are twice as many, each with half the columns."""
 
-REGISTERS = 204
-"""What a thread may hold by the estimate below; ptxas adds some and has 255."""
+REGISTERS = {2: 204, 4: 180}
+"""By bytes of an element, what a thread may hold by the estimate below; ptxas adds some, more for
+fp32, whose loads take twice the registers, and has 255."""
 
 OTHERS = 32
 """Registers for scalars and what was just loaded; the addresses of each chunk take four more."""
@@ -72,7 +73,7 @@ def forward_tile(width: int, itemsize: int, questions: int) -> Tile | None:
             for more in (2, 1):
                 # Patches and sums, then the products of one chunk that are being added up.
                 need = held * (shared + more) + vector * more * max(shared + 1, 2) + others
-                if need <= REGISTERS:
+                if need <= REGISTERS[itemsize]:
                     return Tile(shared, rows * more, columns, warps)
     return None
 
