@@ -65,6 +65,10 @@ class FakeSession:
                 on_question(question)
             yield self._answer(question, **options)
 
+    def ask(self, question: str, **options: object) -> Answer:
+        (answer,) = self.answers([question], **options)
+        return answer
+
     def _answer(
         self,
         question: str,

@@ -20,8 +20,14 @@ DTYPES = {
     torch.float16: "float16",
 }
 
-Address = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Address, sizes, and strides in elements: a tensor as the module takes it."""
+
+class Address(tuple):
+    """Address, sizes, and strides in elements: a tensor as the module takes it.
+
+    It holds the tensor: one that was made for the call, a copy say, lives until the call returns.
+    """
+
+    tensor: Tensor
 
 
 @functools.cache
@@ -88,8 +94,10 @@ def unit_stride(tensor: Tensor) -> Tensor:
 
 
 def address(tensor: Tensor) -> Address:
-    """The tensor as the module takes it; it must stay alive during the call."""
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+    """The tensor as the module takes it."""
+    found = Address((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()))
+    found.tensor = tensor
+    return found
 
 
 def stream_read(tensor: Tensor) -> int:

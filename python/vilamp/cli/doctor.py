@@ -96,9 +96,9 @@ def _backends(found: dict) -> dict[str, str]:
 
 
 def _owners(found: dict) -> dict[str, str]:
-    """Device -> its backends, each with its ops."""
+    """Device -> its backends, each with its ops; nothing where those cannot be had."""
     if "error" in found:
-        return _broken(found)
+        return {}
     shown = {}
     for device, owners in found.items():
         by_backend: dict[str, list[str]] = {}
