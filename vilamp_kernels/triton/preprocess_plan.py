@@ -95,7 +95,7 @@ def plan(
     """For frames of `height x width`; kept, so that only the first call copies to the device.
 
     All of them, however many sizes there are: a captured CUDA graph reads the tensors of a plan at
-    each replay, and keeps no reference to them. A plan is small.
+    each replay, and keeps no reference to them. A plan is small: 0.7 MB for 1920 x 1080.
     """
     bands, tiles, tables = _Bands(), [], []
     for target in range(len(geometry) // 6):
