@@ -76,7 +76,7 @@ def triton(launch: TritonLaunch, target: int | str) -> Resources:
         "kernel": named(launch.kernel),
         "target": target,
         "args": [described(a) for a in launch.args],
-        "options": {k: described(_for_target(v, target)) for k, v in launch.options.items()},
+        "options": {k: described(v) for k, v in launch.options.items()},
     }
     answer = compiled(request)
     text, warps = answer["ptx"], answer["num_warps"]
@@ -92,11 +92,6 @@ def triton(launch: TritonLaunch, target: int | str) -> Resources:
         warps=warps,
         **loads(text),
     )
-
-
-def _for_target(option: object, target: int | str) -> object:
-    """An option as the launcher would give it on that target: AMD has no TF32 products."""
-    return "ieee" if option == "tf32x3" and isinstance(target, str) else option
 
 
 def assemble(ptx: str, target: int) -> dict[str, tuple[int, int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -79,11 +80,24 @@ def calls(dtype: str, frames: int = 10_000, pooled: int = 64) -> Iterator[Call]:
     *pool, alpha, lam = _pool(n, m, c, 1, d, kind)
     maps = [_meta(*size, kind) for size in ((c, c), (c,), (c, c), (c,), (c, d), (c,), (c, c), (c,))]
     name = f"M {m} C {c} Q 1 {dtype}"
-    yield Call("projected_differential_pool", name, (*pool, *maps, alpha, lam, EPS, False))
+    projected = (*pool, *maps, alpha, lam, EPS)
+    yield Call("projected_differential_pool", name, (*projected, False))
+    grads = (_meta(1, 1, n, c), _meta(1, 1, n, 0))
+    wanted = [True] * 13
+    yield Call("projected_differential_pool_backward", name, (*grads, *projected, wanted))
+    towers = [384, 384, 0, 0, 384, 384, 224, 398, 0, 87, 224, 224]
+    pictures = torch.empty((8, 720, 1280, 3), dtype=torch.uint8, device="meta")
+    half = [0.5] * 6
+    yield Call("preprocess_frames", f"1280x720 {dtype}", (pictures, towers, half, half, kind))
 
 
-def triton_launches(dtype: str, **lengths: int) -> list[TritonLaunch]:
-    """What the Triton launchers start for `calls(dtype, **lengths)`."""
+def triton_launches(dtype: str, *, amd: bool = False, **lengths: int) -> list[TritonLaunch]:
+    """What the Triton launchers start for `calls(dtype, **lengths)`, on a GPU of AMD if `amd`."""
+    with mock.patch.object(torch.version, "hip", "7.0" if amd else None):
+        return _triton_launches(dtype, lengths)
+
+
+def _triton_launches(dtype: str, lengths: dict[str, int]) -> list[TritonLaunch]:
     found: list[TritonLaunch] = []
     for call in calls(dtype, **lengths):
 

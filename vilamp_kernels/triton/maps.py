@@ -170,11 +170,12 @@ def tile_of(of: str, by: Map, m: int | None = None) -> dict[str, int | str]:
     """Constants of a kernel that maps rows: "rows" or "cosines"; `m` is the most rows that there
     are, where they may be few."""
     parts, p, c = by.parts.shape
-    tile = config("maps", of=of, dtype=name_of(by.parts.dtype), parts=parts)
+    dtype, products = name_of(by.parts.dtype), fp32_products()
+    tile = config("maps", of=of, dtype=dtype, parts=parts, products=products)
     for name, size in (("BLOCK_M", m), ("BLOCK_P", p), ("BLOCK_K", c)):
         if size is not None:
             tile[name] = min(tile[name], max(16, triton.next_power_of_2(size)))
-    return tile | {"PARTS": parts, "PRECISION": fp32_products()}
+    return tile | {"PARTS": parts, "PRECISION": products}
 
 
 def fp32_products() -> str:
