@@ -119,6 +119,8 @@ def test_several_questions(model, video, capsys, monkeypatch):
     assert places == sorted(places)
     assert told.out.count("Keyframes") == 2
     assert "note: read twice\n" in told.err
+    assert run(["select", str(video), "Which?"]) == 0
+    assert "note: read twice\n" in capsys.readouterr().err
     assert run(["ask", str(video), "Which?", "Where?", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [answer["question"] for answer in found["answers"]] == ["Which?", "Where?"]

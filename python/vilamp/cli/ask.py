@@ -112,6 +112,9 @@ def ask(
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "seed": seed,
+        "batch": batch,
+        "spool": spool_bytes,
+        "cache": cache,
     }
     if output:
         given = {name: value for name, value in used.items() if value is not None}

@@ -92,13 +92,14 @@ def select(
                 "times": found.times,
                 "video": seen,
                 "model": model_as_dict(model, loaded),
-                "settings": settings.as_dict(),
+                "settings": {**settings.as_dict(), "batch": batch, "cache": cache},
+                "notes": session.notes,
                 "sheet": str(output.path) if output else None,
             }
         )
     else:
         Console(highlight=False).print(_table(found.keyframes))
-    say_notes(settings, skipped)
+    say_notes(settings, skipped, session.notes)
     if output and not json:
         print(f"sheet: {output.path}", file=sys.stderr)
 
