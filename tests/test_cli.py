@@ -14,7 +14,7 @@ import torch
 import vilamp.model
 from cli_fakes import FakeModel, FakeSession
 from PIL import Image
-from vilamp.cache import Cache
+from vilamp.cache import Cache, key
 from vilamp.cli.app import run
 from vilamp.cli.ask import AnswerStream
 from vilamp.cli.loading import DEFAULT_MODEL_NOTE
@@ -142,11 +142,12 @@ def test_a_size_that_is_none(model, video, capsys, size):
 
 def test_cache_is_shown_and_cleared(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("VILAMP_CACHE", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
     assert run(["cache"]) == 0
     assert f"{tmp_path}: 0.0 MB" in capsys.readouterr().out
-    Cache().store("embeddings", "abc", {"x": torch.zeros(1000)}, {})
+    Cache().store("embeddings", key("abc"), {"x": torch.zeros(1000)}, {})
     assert run(["cache"]) == 0
-    assert "embeddings-abc" in capsys.readouterr().out
+    assert f"embeddings-{key('abc')}" in capsys.readouterr().out
     assert run(["cache", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["folder"] == str(tmp_path) and found["freed"] is None
