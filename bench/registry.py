@@ -1,6 +1,6 @@
 """The benchmarks: ops x shapes x providers.
 
-A backend of the library is a provider of an op as soon as it has the op (`backends.IMPLS`); nothing
+A backend that runs on a CPU is a provider of an op as soon as it has the op (`backends.IMPLS`); nothing
 has to be added here for it.
 """
 
