@@ -1,7 +1,7 @@
 """The benchmarks: ops x shapes x providers.
 
-A backend that runs on a CPU is a provider of an op as soon as it has the op (`backends.IMPLS`); nothing
-has to be added here for it.
+A backend that runs on a CPU is a provider of an op as soon as it has the op (`backends.IMPLS`);
+nothing has to be added here for it.
 """
 
 from __future__ import annotations
