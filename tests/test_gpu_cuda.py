@@ -15,6 +15,7 @@ from ptx import PtxError, ptx_cuda
 from test_ptx import sparse
 
 from vilamp_kernels import reference
+from vilamp_kernels.cuda.pooling import VARIANTS
 from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs, video_frames
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -253,6 +254,21 @@ def test_pooling_reads_patches_once(dtype, questions):
     parts = stats.written // (n * questions * c * 4)
     assert (parts > 1) == bool(combine) and parts <= 4
     assert stats.coalescing >= 0.95 and stats.bank_conflicts <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("variant", "dtype"),
+    [(v, dtype) for v in VARIANTS for dtype in v.dtypes],
+    ids=lambda value: value if isinstance(value, str) else f"q{value.questions}-j{value.vectors}",
+)
+def test_pooling_in_every_width_that_has_a_kernel(variant, dtype):
+    lanes = 4 if dtype == "fp32" else 8
+    # A few vectors more than the variant before it takes, which has half as many a thread.
+    c = lanes * (4 if variant.vectors == 1 else 256 * variant.vectors // 2 + 4)
+    case = (1, 2, 7, c, c, variant.questions, 2)
+    _, launches = check_pooling(DTYPES[dtype], *case, weights=False)
+    name = f"differential_pool_fwd_q{variant.questions}_j{variant.vectors}_{dtype}"
+    assert launches[0][0] == name
 
 
 def test_pooling_of_nan():
