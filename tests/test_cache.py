@@ -10,16 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from vilamp.cache import ABANDONED_AFTER, Cache, default_folder
-from vilamp.cache import key as key_of
+from vilamp.cache import ABANDONED_AFTER, Cache, default_folder, key
 from vilamp.errors import VideoError
 from vilamp.spool import Spool
 
 SIDE, COUNT = 4, 5
-
-
-def key(name):
-    return key_of(name)
 
 
 def frames(count=COUNT, seed=0):
@@ -203,7 +198,7 @@ class TestCache:
         assert list(cache.folder.iterdir()) == []
 
     def test_names_depend_on_every_part(self):
-        names = {key_of("a", "b"), key_of("ab", ""), key_of("a\nb"), key_of("b", "a")}
+        names = {key("a", "b"), key("ab", ""), key("a\nb"), key("b", "a")}
         assert len(names) == 3  # joined by lines: parts are hashes and numbers, without any
 
     def test_where_it_is(self, monkeypatch, tmp_path):

@@ -30,7 +30,7 @@ class TowerBatches:
         while True:
             most = self._most.get(name, len(pixels))
             try:
-                parts = [tower(part) for part in pixels.split(most)] if most else []
+                parts = [tower(part) for part in pixels.split(most)]
                 return parts[0] if len(parts) == 1 else torch.cat(parts)
             except torch.OutOfMemoryError as error:
                 most = min(most, len(pixels))

@@ -185,8 +185,7 @@ class _Run:
 
     def read(self, name: str, tower: Callable[[Tensor], Tensor], parts: Tensor) -> Tensor:
         """A batch through a tower; its frames are joined for it."""
-        work = lambda: tower(torch.cat([parts]))  # noqa: E731
-        return self.folding.run(self.meter, (name, len(parts)), work)
+        return self.folding.run(self.meter, (name, len(parts)), lambda: tower(torch.cat([parts])))
 
     def answer(self, visual: Tensor) -> None:
         """Prompt and answer; what is read of the new tokens ends each phase."""
