@@ -276,6 +276,9 @@ def test_module_is_the_command():
 INTERRUPTED = """
 import os, signal, sys, time, types
 
+# A shell starts its background jobs with the signal ignored, and tests may run in one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Model:
     def from_pretrained(name, **options):
         os.kill(os.getpid(), signal.SIGINT)
