@@ -390,6 +390,7 @@ class ViLAMP(nn.Module):
         temperature: float = 1.0,
         seed: int = 0,
         prefill_chunk: int = PREFILL_CHUNK,
+        on_smaller_chunk: Callable[[int], None] | None = None,
     ) -> Tensor | Generation:
         """Continue the prompt; see `vilamp.generate.decode`.
 
@@ -406,6 +407,8 @@ class ViLAMP(nn.Module):
             temperature=temperature,
             seed=seed,
             prefill_chunk=prefill_chunk,
+            on_smaller_chunk=on_smaller_chunk,
+            keep_logits=return_logits,
         )
         return generation if return_logits else generation.ids
 
