@@ -31,7 +31,7 @@ class Work:
     frames: int
     keyframes: int
     """Most per question."""
-    batch: int
+    batch: int = 1
     questions: int = 1
     text_tokens: int = 40
     """Of the longest prompt, without the video."""
@@ -109,9 +109,12 @@ def _merge(sizes: Sizes, work: Work, kernels: Callable[[str, tuple], int]) -> in
     kept = weights + _embeddings(sizes, work) + _scores(work)
     square = sizes.width**2 * 4
     wide = 1 if sizes.number != 4 else 0
+    # The map of the question and all biases in fp32.
+    small = 4 * sizes.width * (wide * sizes.selector_width + 12)
     # Three maps and the last layer in fp32, and three products of them.
-    folding = kept + (4 * wide + 3) * square
-    kept += (wide + 3) * square + work.questions * tokens_of_video(sizes, work) * _token(sizes)
+    folding = kept + small + (4 * wide + 3) * square
+    kept += small + (wide + 3) * square
+    kept += work.questions * tokens_of_video(sizes, work) * _token(sizes)
     one = 3 * sizes.siglip.side**2
     pixels = (WAITING * work.batch * sizes.number + 4) * one
     bank, held = _references(sizes, work, batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _COPIES_OF = {"quick_gelu": 3, "gelu": 2, "gelu_pytorch_tanh": 2, "silu": 2, "relu": 2}
 """Tensors as wide as the feed-forward part that an activation has at once, its input among them."""
 _MOST_COPIES = 6
+_WEIGHTS = ("language", "selector", "vision")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Sizes:
     @property
     def weights(self) -> int:
         return self.language + self.selector + self.vision
+
+    def in_halves(self) -> Sizes:
+        """The same model in a dtype of two bytes."""
+        parts = {name: getattr(self, name) * 2 // self.number for name in _WEIGHTS}
+        return replace(self, number=2, **parts)
 
     @property
     def patches(self) -> int:
