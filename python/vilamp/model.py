@@ -97,7 +97,7 @@ class ViLAMP(nn.Module):
             device: the GPU if there is one when None.
         Raises:
             CheckpointError: the folder is incomplete or of another model; says which key or field.
-            InputError: no such dtype or device.
+            InputError: no such dtype or device, or the device is too small for the weights.
         """
         folder = checkpoint.find_folder(path_or_hub_id)
         config = ViLAMPConfig.from_folder(folder, compat)
@@ -113,7 +113,13 @@ class ViLAMP(nn.Module):
                 f"{folder}: config.json describes no model that can be built ({error})"
             ) from error
         where = inputs.device_of(device)
-        checkpoint.load_weights(model, tensors, inputs.dtype_of(dtype, config.dtype), where)
+        try:
+            checkpoint.load_weights(model, tensors, inputs.dtype_of(dtype, config.dtype), where)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"out of memory on {where}: the weights of {folder} do not fit; use a smaller "
+                "dtype, or another device"
+            ) from error
         model._restore_tables(where)
         model.folder = folder
         return model.eval()
@@ -390,6 +396,7 @@ class ViLAMP(nn.Module):
         temperature: float = 1.0,
         seed: int = 0,
         prefill_chunk: int = PREFILL_CHUNK,
+        on_smaller_chunk: Callable[[int], None] | None = None,
     ) -> Tensor | Generation:
         """Continue the prompt; see `vilamp.generate.decode`.
 
@@ -406,6 +413,8 @@ class ViLAMP(nn.Module):
             temperature=temperature,
             seed=seed,
             prefill_chunk=prefill_chunk,
+            on_smaller_chunk=on_smaller_chunk,
+            keep_logits=return_logits,
         )
         return generation if return_logits else generation.ids
 

@@ -40,11 +40,12 @@ class VisualTokens:
     def add(self, start: int, patches: Tensor, merged: Tensor) -> None:
         """The next frames, from number `start` on: `patches [n, M, H]`, `merged [n, H]`."""
         full = [row for row in range(len(merged)) if self.is_keyframe(start + row)]
-        grids = self._model.keyframe_tokens(patches[full])
         begin = 0
-        for row, grid in zip(full, grids, strict=True):
+        for row in full:
             self._put(merged[begin:row])
-            self._put(grid)
+            # One at a time: all frames of a batch may be keyframes, and each takes as much again
+            # as its patches.
+            self._put(self._model.keyframe_tokens(patches[row : row + 1])[0])
             begin = row + 1
         self._put(merged[begin:])
 

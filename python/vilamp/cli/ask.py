@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vilamp.cli import options
-from vilamp.cli.describe import frames_as_dict, keyframe_lines, keyframes_as_dicts, model_as_dict
+from vilamp.cli.describe import (
+    frames_as_dict,
+    keyframe_lines,
+    keyframes_as_dicts,
+    memory_as_dict,
+    model_as_dict,
+)
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
-from vilamp.cli.options import Sampling, Settings, asked, size
+from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
 
@@ -55,7 +61,9 @@ def ask(
             help="Seed of that drawing: same seed, same answer.",
         ),
     ] = 0,
-    batch: options.Batch = 16,
+    batch: options.Batch = "auto",
+    budget: options.Budget = None,
+    release_towers: options.ReleaseTowers = None,
     spool: options.Spool = "2GiB",
     cache: options.CacheOption = True,
     report: Annotated[
@@ -78,6 +86,7 @@ def ask(
     )
     questions = [asked(question) for question in questions]
     spool_bytes = size(spool, "--spool")
+    frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(report, "--report", video) if report else None
 
     frames = open_frames(video, settings)
@@ -87,32 +96,37 @@ def ask(
         session = loaded.session(
             frames,
             keyframes=settings.keyframes,
-            batch=batch,
+            batch=frames_at_once,
+            budget=most_bytes,
+            release_towers=release_towers,
             spool=spool_bytes,
             cache=open_cache(cache),
             progress=bars,
         )
-        stream = AnswerStream(bars, titled=len(questions) > 1)
-        for answer in session.answers(
-            questions,
-            max_new_tokens=max_new_tokens,
-            do_sample=temperature > 0,
-            temperature=temperature or 1.0,
-            seed=seed,
-            on_question=None if json else stream.begin,
-            on_text=None if json else stream,
-            illustrate=_worth_showing if output else None,
-        ):
-            answers.append(answer)
-            if not json:
-                print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
+        with session:
+            stream = AnswerStream(bars, titled=len(questions) > 1)
+            for answer in session.answers(
+                questions,
+                max_new_tokens=max_new_tokens,
+                do_sample=temperature > 0,
+                temperature=temperature or 1.0,
+                seed=seed,
+                on_question=None if json else stream.begin,
+                on_text=None if json else stream,
+                illustrate=_worth_showing if output else None,
+            ):
+                answers.append(answer)
+                if not json:
+                    print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
 
     used = {
         **settings.as_dict(),
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "seed": seed,
-        "batch": batch,
+        "batch": frames_at_once,
+        "budget": most_bytes,
+        "release_towers": release_towers,
         "spool": spool_bytes,
         "cache": cache,
     }
@@ -124,6 +138,7 @@ def ask(
             "video": frames_as_dict(frames, answers[0].selection),
             "model": model_as_dict(model, loaded),
             "settings": used,
+            "memory": memory_as_dict(session.plan),
             "notes": session.notes,
             "report": str(output.path) if output else None,
         }

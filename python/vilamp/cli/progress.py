@@ -17,6 +17,7 @@ from rich.progress import (
 
 LABELS = {
     "load": "loading the model",
+    "hash": "recognising the video",
     "embed": "looking at every frame",
     "merge": "reading keyframes, merging the rest",
     "answer": "answering",

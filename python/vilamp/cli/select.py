@@ -13,9 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from vilamp.cli import options
-from vilamp.cli.describe import frames_as_dict, keyframes_as_dicts, model_as_dict
+from vilamp.cli.describe import (
+    frames_as_dict,
+    keyframes_as_dicts,
+    memory_as_dict,
+    model_as_dict,
+)
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
-from vilamp.cli.options import Sampling, Settings, asked
+from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes
 from vilamp.cli.output import OutputFile, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
@@ -40,7 +45,8 @@ def select(
     keyframes: options.Keyframes = None,
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
-    batch: options.Batch = 16,
+    batch: options.Batch = "auto",
+    budget: options.Budget = None,
     cache: options.CacheOption = True,
     sheet: Annotated[
         Path | None,
@@ -61,6 +67,7 @@ def select(
         sampling=sampling,
     )
     query = asked(query)
+    frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(sheet, "--sheet", video) if sheet else None
 
     frames = open_frames(video, settings)
@@ -69,13 +76,15 @@ def select(
         session = loaded.session(
             frames,
             keyframes=settings.keyframes,
-            batch=batch,
+            batch=frames_at_once,
+            budget=most_bytes,
             # There is no second sweep to spool for.
             spool=0,
             cache=open_cache(cache),
             progress=bars,
         )
-        found = session.select(query)
+        with session:
+            found = session.select(query)
         # Kept here: the sheet reads the video once more, and only as far as it must.
         skipped = frames.skipped
         seen = frames_as_dict(frames, found)
@@ -92,7 +101,13 @@ def select(
                 "times": found.times,
                 "video": seen,
                 "model": model_as_dict(model, loaded),
-                "settings": {**settings.as_dict(), "batch": batch, "cache": cache},
+                "settings": {
+                    **settings.as_dict(),
+                    "batch": frames_at_once,
+                    "budget": most_bytes,
+                    "cache": cache,
+                },
+                "memory": memory_as_dict(session.plan, answered=False),
                 "notes": session.notes,
                 "sheet": str(output.path) if output else None,
             }
