@@ -176,6 +176,7 @@ class VideoSession:
         self,
         questions: Sequence[str],
         *,
+        queries: Sequence[str | None] | None = None,
         max_new_tokens: int = 64,
         on_question: Callable[[str], None] | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -188,6 +189,7 @@ class VideoSession:
 
         Args:
             questions: what is asked; also what frames are ranked by.
+            queries: what frames are ranked by instead, where one is not None; one per question.
             max_new_tokens: longest answer.
             on_question: called with each question before its answer begins.
             on_text: called with each piece of an answer as soon as it is readable.
@@ -204,24 +206,27 @@ class VideoSession:
         timings: dict[str, float] = {}
         if not questions:
             return
-        prompts = [self.model.tokenize(question) for question in questions]
+        queries = [None] * len(questions) if queries is None else queries
+        prompts = [
+            self.model.tokenize(text, query) for text, query in zip(questions, queries, strict=True)
+        ]
         if self._embeds is None:
             with _timed(timings, "embed", self.model.device):
                 self._embeddings()
         with _timed(timings, "select", self.model.device):
-            queries = torch.cat(
+            embedded = torch.cat(
                 [
                     self.model.embed_question(p.clip_input_ids, p.clip_attention_mask)
                     for p in prompts
                 ]
             )
-            selection = self.model.select(self._embeddings(), queries, self.keyframes)
+            selection = self.model.select(self._embeddings(), embedded, self.keyframes)
             results = [self._result(text, selection, q) for q, text in enumerate(questions)]
         shown: list[set[int]] = [set() for _ in questions]
         if illustrate is not None:
             shown = [{k.index for k in r.keyframes} | set(illustrate(r)) for r in results]
         with _timed(timings, "merge", self.model.device):
-            merged = self._merge(queries, selection, shown)
+            merged = self._merge(embedded, selection, shown)
         for question, prompt, result in zip(questions, prompts, results, strict=True):
             # Taken out of the list: what was answered need not be held for the next question.
             visual, pictures = merged.pop(0)
