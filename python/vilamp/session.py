@@ -292,10 +292,8 @@ class VideoSession:
         visuals = [VisualTokens(self.model, indices, count) for indices in selection.indices]
         pictures: list[list[Illustration]] = [[] for _ in visuals]
         every = set().union(*shown)
-        batches = self._frames.for_siglip(self.batch, self._times, every)
-        for batch in self._counted("merge", batches):
+        for batch, patches in self._patches(every):
             self._require_count(batch.end, at_most=count)
-            patches = self._towers(self.model.patches, batch.pixels)
             pooled = merger.push(patches, batch.start, return_weights=bool(every))
             merged, weights = pooled if every else (pooled, None)
             for question, visual in enumerate(visuals):
@@ -308,6 +306,12 @@ class VideoSession:
             del batch, patches, pooled, merged, weights
         self._require_count(count, at_most=merger.position)
         return [(v.tokens, shown) for v, shown in zip(visuals, pictures, strict=True)]
+
+    def _patches(self, shown: Collection[int]) -> Iterator[tuple[Batch, Tensor]]:
+        """Sweep 2: batches with what the tower makes of them, `[n, M, H]`."""
+        batches = self._frames.for_siglip(self.batch, self._times, shown)
+        for batch in self._counted("merge", batches):
+            yield batch, self._towers(self.model.patches, batch.pixels)
 
     def _illustration(self, picture: Frame, weights: Tensor | None) -> Illustration:
         if weights is None:

@@ -14,6 +14,7 @@ from ..video import FrameSource
 
 if TYPE_CHECKING:
     from ..model import ViLAMP
+    from ..session import VideoSession
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,23 @@ class ViLAMPVideoModel:
         self, model: ViLAMP, name: str = "ViLAMP", max_new_tokens: int = 64, **options: Any
     ):
         self.model, self.name, self.max_new_tokens = model, name, max_new_tokens
-        self._options = options
+        self.options = options
 
     def settings(self) -> dict[str, Any]:
         return {
             "weights": weights_fingerprint(self.model),
             "compat": self.model.config.compat,
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "keyframes": self._options.get("keyframes") or self.model.config.keyframes,
+            "keyframes": self.options.get("keyframes") or self.model.config.keyframes,
             "max_new_tokens": self.max_new_tokens,
         }
 
+    def session(self, video: FrameSource) -> VideoSession:
+        """A session on the video, with the options."""
+        return self.model.session(video, **self.options)
+
     def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
-        session = self.model.session(video, **self._options)
+        session = self.session(video)
         texts = [question.text for question in questions]
         queries = [question.query for question in questions]
         for answer in session.answers(texts, queries=queries, max_new_tokens=self.max_new_tokens):
