@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -73,6 +73,14 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+DEFAULT_METHOD = {"selector": "dks", "merging": "dfm"}
+
+
+def _given(method: Any) -> dict[str, Any]:
+    """The settings of a method that are not left to the model."""
+    return {name: value for name, value in asdict(method).items() if value is not None}
+
+
 class ViLAMPVideoModel:
     """This package's model; questions about one video share its sweeps.
 
@@ -90,11 +98,13 @@ class ViLAMPVideoModel:
         self.options = options
 
     def settings(self) -> dict[str, Any]:
+        method = self.options.get("method")
         return {
             "weights": weights_fingerprint(self.model),
             "compat": self.model.config.compat,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "keyframes": self.options.get("keyframes") or self.model.config.keyframes,
+            "method": dict(DEFAULT_METHOD) if method is None else _given(method),
             "max_new_tokens": self.max_new_tokens,
         }
 
