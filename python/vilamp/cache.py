@@ -33,7 +33,7 @@ VERSION = 1
 """Changes when what is computed changes: files of another version are never read."""
 SUFFIX = ".safetensors"
 PART_SUFFIX = ".part"
-OWN_NAME = re.compile(r"(embeddings|frames)-[0-9a-f]{40}(\.\d+-\d+\.part|\.safetensors)")
+OWN_NAME = re.compile(r"(embeddings|frames|features)-[0-9a-f]{40}(\.\d+-\d+\.part|\.safetensors)")
 ABANDONED_AFTER = 24 * 3600
 """Seconds after which a file that was never finished belongs to a process that is gone."""
 
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """`embeddings` or `frames`."""
+        """`embeddings`, `frames` or `features`."""
         return self.path.name.partition("-")[0]
 
 

@@ -1,4 +1,4 @@
-"""How keyframes are chosen and other frames merged, by name: the paper's way, and others to compare.
+"""How keyframes are chosen and other frames merged, by name: the paper's way, and others.
 
     model.session(video, method=Method(selector="uniform"))
     vilamp ask video.mp4 "..." --selector mmr --merging mean
@@ -12,8 +12,10 @@ import math
 from dataclasses import dataclass
 
 from .errors import InputError
-from .mergings import MERGINGS
-from .selectors import SELECTORS
+
+# Named here and not where they are made: the command line wants names without importing PyTorch.
+SELECTORS = ("dks", "uniform", "top-k", "clusters", "aks", "mmr", "dpp", "bolt")
+MERGINGS = ("dfm", "mean", "max", "queries", "none")
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Method:
     """What is done with the frames of a video; None leaves a number to the model.
 
     Attributes:
-        selector: which frames are kept in full, a name in `vilamp.selectors.SELECTORS`.
-        merging: what becomes of the others, a name in `vilamp.mergings.MERGINGS`.
+        selector: which frames are kept in full, a name in `SELECTORS`.
+        merging: what becomes of the others, a name in `MERGINGS`.
         keyframes: budget per question.
         tau: `dks`: a frame whose cosine with a keyframe is greater is not taken.
         alpha: `dfm`: temperature of the softmax over patches.

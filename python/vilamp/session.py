@@ -30,6 +30,7 @@ from .errors import InputError, VideoError
 from .frame_store import FrameStore
 from .generate import check_options
 from .memory import MemoryKeeper, Plan, Work
+from .method import PAPER, Method
 from .sweeps import Batch
 from .text_stream import TextStream
 from .tower_batches import TowerBatches
@@ -112,7 +113,8 @@ class VideoSession:
     Args:
         model: from `ViLAMP.from_pretrained`.
         video: what `vilamp.video.open_video` takes, or an open `FrameSource`.
-        keyframes: budget of keyframes per question; the model's own when None.
+        keyframes: budget of keyframes per question; the method's or the model's own when None.
+        method: how keyframes are chosen and other frames merged, see `vilamp.method`.
         batch: frames that are given to a vision tower at once; halved when the device's memory is
             not enough for them. When None as many as its free memory allows, up to 64 on a GPU; 16
             on a CPU.
@@ -141,6 +143,7 @@ class VideoSession:
         video: FrameSource | str | os.PathLike | Any,
         *,
         keyframes: int | None = None,
+        method: Method = PAPER,
         batch: int | None = None,
         budget: int | None = None,
         release_towers: bool | None = None,
@@ -158,7 +161,8 @@ class VideoSession:
             )
         self.model = model
         self.source = video if isinstance(video, FrameSource) else open_video(video, **how_to_open)
-        self.keyframes = keyframes
+        self.method = method
+        self.keyframes = method.keyframes if keyframes is None else keyframes
         self._progress = progress or (lambda phase, done, total: None)
         self._memory = MemoryKeeper(model, budget, batch, release_towers)
         self._frames = FrameStore(self.source, model, spool, cache, self._progress)
@@ -211,8 +215,7 @@ class VideoSession:
         with self._memory.within(_FEWER_FRAMES):
             self._memory.for_selection()
             query = self.model.embed_query(question)
-            selection = self.model.select(self._embeddings(), query, self.keyframes)
-            return self._result(question, selection, 0)
+            return self._result(question, self._select(query), 0)
 
     def ask(self, question: str, **options: Any) -> Answer:
         """Answer a question; the options are those of `answers`.
@@ -230,6 +233,7 @@ class VideoSession:
         self,
         questions: Sequence[str],
         *,
+        queries: Sequence[str | None] | None = None,
         max_new_tokens: int = 64,
         on_question: Callable[[str], None] | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -242,6 +246,7 @@ class VideoSession:
 
         Args:
             questions: what is asked; also what frames are ranked by.
+            queries: what frames are ranked by instead, where one is not None; one per question.
             max_new_tokens: longest answer.
             on_question: called with each question before its answer begins.
             on_text: called with each piece of an answer as soon as it is readable.
@@ -259,7 +264,10 @@ class VideoSession:
         check_options(max_new_tokens, do_sample, temperature)
         if not questions:
             return
-        prompts = [self.model.tokenize(question) for question in questions]
+        queries = [None] * len(questions) if queries is None else queries
+        prompts = [
+            self.model.tokenize(text, query) for text, query in zip(questions, queries, strict=True)
+        ]
         longest = max(prompt.input_ids.shape[1] for prompt in prompts)
         plan = self._memory.prepare(
             self._work(len(questions), text_tokens=longest, new_tokens=max_new_tokens)
@@ -331,20 +339,20 @@ class VideoSession:
             with _timed(timings, "embed", self.model.device):
                 self._embeddings()
         with _timed(timings, "select", self.model.device):
-            queries = torch.cat(
+            embedded = torch.cat(
                 [
                     self.model.embed_question(p.clip_input_ids, p.clip_attention_mask)
                     for p in prompts
                 ]
             )
-            selection = self.model.select(self._embeddings(), queries, self.keyframes)
+            selection = self._select(embedded)
             results = [self._result(text, selection, q) for q, text in enumerate(questions)]
         shown: list[set[int]] = [set() for _ in questions]
         if illustrate is not None:
             shown = [{k.index for k in r.keyframes} | set(illustrate(r)) for r in results]
         with _timed(timings, "merge", self.model.device):
             self._memory.for_merging(plan)
-            merged += self._merge(queries, selection, shown)
+            merged += self._merge(embedded, selection, shown)
         return results
 
     def _embeddings(self) -> Tensor:
@@ -369,14 +377,16 @@ class VideoSession:
         """Sweep 2: for each question `[S, H]`, the tokens of the video in time order, and what is
         to be shown."""
         count = selection.scores.shape[1]
-        merger = self.model.merger(queries, selection)
-        visuals = [VisualTokens(self.model, indices, count) for indices in selection.indices]
+        merger = self.model.merger(queries, selection, self.method)
+        keyframes_only = self.method.merging == "none"
+        visuals = [
+            VisualTokens(self.model, indices, count, keyframes_only)
+            for indices in selection.indices
+        ]
         pictures: list[list[Illustration]] = [[] for _ in visuals]
         every = set().union(*shown)
-        batches = self._frames.for_siglip(self._batch, self._times, every)
-        for batch in self._counted("merge", batches):
+        for batch, patches in self._patches(every):
             self._require_count(batch.end, at_most=count)
-            patches = self._towers(self.model.patches, batch.pixels)
             pooled = self._towers.push(merger, patches, batch.start, bool(every))
             merged, weights = pooled if every else (pooled, None)
             for question, visual in enumerate(visuals):
@@ -389,6 +399,16 @@ class VideoSession:
             del batch, patches, pooled, merged, weights
         self._require_count(count, at_most=merger.position)
         return [(v.tokens, shown) for v, shown in zip(visuals, pictures, strict=True)]
+
+    def _patches(self, shown: Collection[int]) -> Iterator[tuple[Batch, Tensor]]:
+        """Sweep 2: batches with what the tower makes of them, `[n, M, H]`."""
+        batches = self._frames.for_siglip(self._batch, self._times, shown)
+        for batch in self._counted("merge", batches):
+            yield batch, self._towers(self.model.patches, batch.pixels)
+
+    def _select(self, embedded: Tensor) -> Selection:
+        """Keyframes for questions `[Q, D]`."""
+        return self.model.select(self._embeddings(), embedded, self.keyframes, self.method)
 
     @property
     def _batch(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
+from vilamp.method import Method
 
 if TYPE_CHECKING:
     from vilamp.session import Answer, SelectionResult
@@ -41,6 +43,11 @@ def ask(
     fps: options.Fps = 1.0,
     max_frames: options.MaxFrames = None,
     keyframes: options.Keyframes = None,
+    selector: options.Selector = "dks",
+    merging: options.Merging = "dfm",
+    tau: options.Tau = None,
+    alpha: options.Alpha = None,
+    lam: options.Lam = None,
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
     max_new_tokens: Annotated[
@@ -84,6 +91,7 @@ def ask(
         compat=compat,
         sampling=sampling,
     )
+    method = Method(selector, merging, tau=tau, alpha=alpha, lam=lam)
     questions = [asked(question) for question in questions]
     spool_bytes = size(spool, "--spool")
     frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
@@ -96,6 +104,7 @@ def ask(
         session = loaded.session(
             frames,
             keyframes=settings.keyframes,
+            method=method,
             batch=frames_at_once,
             budget=most_bytes,
             release_towers=release_towers,
@@ -120,6 +129,7 @@ def ask(
                     print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
 
     used = {
+        **asdict(method),
         **settings.as_dict(),
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

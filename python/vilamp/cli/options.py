@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vilamp.errors import InputError
+from vilamp.method import MERGINGS, SELECTORS
 
 DTYPES = {
     "fp32": "float32",
@@ -74,6 +75,36 @@ CompatOption = Annotated[
 SamplingOption = Annotated[
     Sampling,
     typer.Option("--sampling", help="Frames by time, or by count as the published code does."),
+]
+Selector = Annotated[
+    str,
+    typer.Option(
+        "--selector",
+        metavar="NAME",
+        help=f"How keyframes are chosen: {', '.join(SELECTORS)}.",
+    ),
+]
+Merging = Annotated[
+    str,
+    typer.Option(
+        "--merging",
+        metavar="NAME",
+        help=f"What other frames become: {', '.join(MERGINGS)}.",
+    ),
+]
+Tau = Annotated[
+    float | None,
+    typer.Option(
+        "--tau", help="dks: passes over frames more alike than this. [default: the model's]"
+    ),
+]
+Alpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="dfm: temperature over patches. [default: the model's]"),
+]
+Lam = Annotated[
+    float | None,
+    typer.Option("--lam", help="dfm: weight of likeness to the keyframe before. [default: 1]"),
 ]
 Spool = Annotated[
     str,

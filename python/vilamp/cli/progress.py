@@ -22,6 +22,9 @@ LABELS = {
     "merge": "reading keyframes, merging the rest",
     "answer": "answering",
     "sheet": "drawing the sheet",
+    "draw": "drawing videos",
+    "render": "writing one file of each case",
+    "questions": "asking",
     "profile": "running the model on nothing",
 }
 """What a phase is called on the screen."""

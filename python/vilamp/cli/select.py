@@ -24,6 +24,7 @@ from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_byt
 from vilamp.cli.output import OutputFile, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
+from vilamp.method import Method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,8 @@ def select(
     fps: options.Fps = 1.0,
     max_frames: options.MaxFrames = None,
     keyframes: options.Keyframes = None,
+    selector: options.Selector = "dks",
+    tau: options.Tau = None,
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
     batch: options.Batch = "auto",
@@ -66,6 +69,7 @@ def select(
         compat=compat,
         sampling=sampling,
     )
+    method = Method(selector, tau=tau)
     query = asked(query)
     frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(sheet, "--sheet", video) if sheet else None
@@ -76,6 +80,7 @@ def select(
         session = loaded.session(
             frames,
             keyframes=settings.keyframes,
+            method=method,
             batch=frames_at_once,
             budget=most_bytes,
             # There is no second sweep to spool for.
@@ -103,6 +108,8 @@ def select(
                 "model": model_as_dict(model, loaded),
                 "settings": {
                     **settings.as_dict(),
+                    "selector": selector,
+                    "tau": tau,
                     "batch": frames_at_once,
                     "budget": most_bytes,
                     "cache": cache,

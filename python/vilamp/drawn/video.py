@@ -11,10 +11,10 @@ from .questions import TYPES, Case, ask, types_of
 from .scene import SIZE, Clip, clip_frame, sample_clip
 
 # Share of the haystack that is set in the place of some needle.
-_SAME_PLACE = 0.4
+SAME_PLACE = 0.4
 
 
-def _confusable(clip: Clip, other: Clip, kind: str) -> bool:
+def confusable(clip: Clip, other: Clip, kind: str) -> bool:
     """Whether a second clip makes a question about the first ambiguous."""
     if kind == "place":
         return (clip.colour, clip.shape) == (other.colour, other.shape)
@@ -56,7 +56,7 @@ def plan_video(
         kind = needles[len(hidden)]
         clip = sample_clip(rng, split)
         apart = all(
-            not _confusable(clip, other, kind) and not _confusable(other, clip, other_kind)
+            not confusable(clip, other, kind) and not confusable(other, clip, other_kind)
             for other, other_kind in hidden
         )
         if kind in types_of(clip) and apart:
@@ -65,9 +65,9 @@ def plan_video(
     row: list[Clip] = [clip for clip, _ in hidden]
     places = [clip.place for clip, _ in hidden]
     while sum(clip.seconds for clip in row) < seconds + 10:
-        same = bool(places) and rng.random() < _SAME_PLACE
+        same = bool(places) and rng.random() < SAME_PLACE
         clip = sample_clip(rng, split, place=int(rng.choice(places)) if same else None)
-        if not any(_confusable(needle, clip, kind) for needle, kind in hidden):
+        if not any(confusable(needle, clip, kind) for needle, kind in hidden):
             row.append(clip)
     row, cases = _lay_out(row, hidden, seconds, split, rng)
     return row, cases
@@ -90,7 +90,10 @@ def _lay_out(row, hidden, seconds, split, rng):
     return [(start, clip) for start, clip in placed if start < seconds], cases
 
 
-def _frames(row: list[tuple[float, Clip]], count: int, fps: int, size: int) -> Iterator[np.ndarray]:
+def frames_of(
+    row: list[tuple[float, Clip]], count: int, fps: int, size: int
+) -> Iterator[np.ndarray]:
+    """The first `count` frames of clips with their start times, uint8 RGB `[size, size, 3]`."""
     current = 0
     for k in range(count):
         while current + 1 < len(row) and row[current + 1][0] <= k / fps:
@@ -157,5 +160,5 @@ def draw_video(
         ValueError: an unknown type or split, or a video too short for its needles.
     """
     row, cases = plan_video(seconds, seed, split, needles)
-    write_video(path, _frames(row, round(seconds * fps), fps, size), fps)
+    write_video(path, frames_of(row, round(seconds * fps), fps, size), fps)
     return cases

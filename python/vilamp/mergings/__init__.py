@@ -8,9 +8,32 @@ Differential merging, the paper's own, is that op, in `vilamp.merging`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
 from .learned_queries import LearnedQueries, QueryMerger
-from .simple import Max, Mean, Nothing
+from .simple import FrameByFrame, Max, Mean, Nothing
 
-MERGINGS = ("dfm", "mean", "max", "queries", "none")
+SIMPLE: dict[str, Callable[[int, nn.Linear], FrameByFrame]] = {
+    "mean": Mean,
+    "max": Max,
+    "none": Nothing,
+}
 
-__all__ = ["MERGINGS", "LearnedQueries", "Max", "Mean", "Nothing", "QueryMerger"]
+
+class Merger(Protocol):
+    """What the model asks of a merging."""
+
+    @property
+    def position(self) -> int:
+        """Number of frames pushed so far."""
+        ...
+
+    def push(self, patches: Tensor, start: int, return_weights: bool = False) -> Any:
+        """Tokens of the next frames, with `return_weights` the weights too."""
+        ...
+
+
+__all__ = ["SIMPLE", "LearnedQueries", "Merger", "QueryMerger"]

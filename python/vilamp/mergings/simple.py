@@ -63,7 +63,7 @@ class Mean(FrameByFrame):
         n, count, _ = patches.shape
         # The last layer is linear: it may come after the mean.
         tokens = self._output(patches.mean(1, dtype=torch.float32).to(patches.dtype))
-        return tokens, patches.new_full((n, count), 1 / count)
+        return tokens, patches.new_full((n, count), 1 / count, dtype=torch.float32)
 
 
 class Max(FrameByFrame):

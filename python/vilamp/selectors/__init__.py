@@ -32,8 +32,7 @@ OTHERS: dict[str, Selector] = {
     "dpp": dpp,
     "bolt": bolt,
 }
-SELECTORS = ("dks", *OTHERS)
 WITHOUT_QUESTION = ("uniform", "clusters")
 """Selectors that do not look at the question."""
 
-__all__ = ["OTHERS", "SELECTORS", "WITHOUT_QUESTION", "Selector"]
+__all__ = ["OTHERS", "WITHOUT_QUESTION", "Selector"]

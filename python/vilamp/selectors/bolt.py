@@ -42,5 +42,5 @@ def bolt(frames: Tensor, scores: Tensor, k: int, sharpness: float = SHARPNESS) -
     number = torch.searchsorted(summed, at * summed[:, -1:]).clamp(max=n - 1)
     chosen = torch.zeros_like(weights, dtype=torch.bool).scatter_(1, number, True)
     # Frames that were hit rank before all others, which follow by weight, the earlier first.
-    ranked = torch.where(chosen, torch.inf, weights).sort(-1, descending=True, stable=True)
+    ranked = torch.where(chosen, torch.inf, weights).sort(dim=-1, descending=True, stable=True)
     return ranked.indices[:, :count].sort(-1).values

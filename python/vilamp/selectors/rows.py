@@ -16,7 +16,7 @@ def best(scores: Tensor, k: int) -> Tensor:
 
     Not `topk`, which promises nothing about ties.
     """
-    ranked = torch.nan_to_num(scores, nan=-torch.inf).sort(-1, descending=True, stable=True)
+    ranked = torch.nan_to_num(scores, nan=-torch.inf).sort(dim=-1, descending=True, stable=True)
     return ranked.indices[..., :k]
 
 

@@ -1,0 +1,6 @@
+"""What a model is worth: what `vilamp niah` and `vilamp eval` share.
+
+`models.py` has the one interface that a model needs to be measured, `runner.py` runs questions and
+keeps every answer as soon as there is one, `results.py` is the file of answers, `intervals.py` says
+how sure a share of right answers is.
+"""

@@ -1,0 +1,150 @@
+"""Answers on disk: JSON lines that grow as answers come, and survive a process that is killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+SUFFIX = ".jsonl"
+LONGEST_LINE = 1 << 20
+"""Bytes; a longer one is not ours."""
+
+
+class Results:
+    """A file of answers that one process extends: each answer is on disk before the next begins.
+
+    The first line holds the settings of the run, each further line one answer with its `id`. A line
+    that a killed process left unfinished is cut off, and its question asked again.
+
+    Args:
+        path: of the file; it is made when it is not there, its folder too.
+        settings: what the answers depend on, JSON values. A file of other settings is refused.
+    Raises:
+        InputError: the file is of other settings, is damaged, in use by another process, or cannot
+            be written.
+
+    Close it, or use it as a context manager.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        try:
+            self._take(settings)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _take(self, settings: dict[str, Any]) -> None:
+        """Own the file, cut off what is unfinished, and read the rest."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{self.path}: another process is writing to it") from error
+        self._file.seek(0)
+        whole = 0
+        for number, line in enumerate(iter(lambda: self._file.readline(LONGEST_LINE), b"")):
+            if not line.endswith(b"\n"):
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"{self.path}: line {number + 1} is too long")
+                break
+            found = _parsed(line, self.path, number)
+            if number == 0:
+                _require_same(found, settings, self.path)
+            else:
+                self.rows.append(found)
+            whole += len(line)
+        self._file.truncate(whole)
+        if whole == 0:
+            self._write({"settings": settings})
+
+    @property
+    def done(self) -> set[str]:
+        """Ids of what is answered."""
+        return {row["id"] for row in self.rows}
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Keep an answer: a dict of JSON values with an `id`.
+
+        Raises:
+            InputError: there is no room for it.
+        """
+        self._write(row)
+        self.rows.append(row)
+
+    def _write(self, value: dict[str, Any]) -> None:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Let another process have the file."""
+        self._file.close()
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Settings and answers of a file, also of one that is being written.
+
+    Raises:
+        InputError: not such a file.
+    """
+    lines = _whole_lines(path)
+    first = next(lines, None)
+    if first is None or not isinstance(first.get("settings"), dict):
+        raise InputError(f"{path}: not a file of answers")
+    return first["settings"], list(lines)
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b"")):
+                if line.endswith(b"\n"):
+                    yield _parsed(line, path, number)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    key = "settings" if number == 0 else "id"
+    if not isinstance(found, dict) or key not in found:
+        raise InputError(f"{path}: line {number + 1} is no answer of a run (wanted {key!r} in it)")
+    return found
+
+
+def _require_same(found: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+    # As JSON gives it back: tuples are lists there.
+    wanted = json.loads(json.dumps(settings))
+    have = found["settings"]
+    if have == wanted:
+        return
+    names = sorted(
+        n for n in {*have, *wanted} if have.get(n) != wanted.get(n) or (n in have) != (n in wanted)
+    )
+    shown = ", ".join(f"{n} {have.get(n)!r}, now {wanted.get(n)!r}" for n in names[:3])
+    raise InputError(f"{path}: was begun with other settings ({shown}); name another folder")

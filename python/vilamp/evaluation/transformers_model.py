@@ -1,0 +1,137 @@
+"""A video-language model of `transformers` with evenly spaced frames: what others are compared to.
+
+Any architecture that `AutoModelForImageTextToText` knows, from a local folder, safetensors only and
+without any code of that folder. Frames go in as one video where the model's processor takes videos,
+else as one image each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import CheckpointError, InputError, VideoError
+from ..inputs import device_of, dtype_of
+from ..video import FrameSource
+from ..video.fit import fit
+from .models import Question, Reply, weights_fingerprint
+
+FRAMES = 32
+
+
+class TransformersVideoModel:
+    """Answers from `frames` frames, in the middle of as many equal parts of the video.
+
+    Args:
+        folder: of the model and its processor.
+        frames: that the model sees; all of them in a shorter video.
+        device, dtype: as in `ViLAMP.from_pretrained`; fp32 when None.
+        max_new_tokens: longest answer.
+        name: in tables and figures; the folder's own when None.
+    Raises:
+        CheckpointError: the folder holds no such model, or no processor.
+        InputError: frames below 1, or no such device or dtype.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        frames: int = FRAMES,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        max_new_tokens: int = 64,
+        name: str | None = None,
+    ):
+        if frames < 1:
+            raise InputError(f"frames: wanted at least 1, got {frames}")
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: no such folder")
+        self.frames, self.max_new_tokens = frames, max_new_tokens
+        self.name = name or f"{folder.resolve().name}, {frames} uniform frames"
+        self.model, self.processor = _load(folder, device_of(device), dtype_of(dtype, None))
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "weights": weights_fingerprint(self.model),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "frames": self.frames,
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    @torch.no_grad()
+    def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
+        numbers = evenly_spaced(len(video), self.frames)
+        pictures = _pictures(video, numbers)
+        for question in questions:
+            inputs = self._inputs(pictures, question.text)
+            ids = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+            new = ids[:, inputs["input_ids"].shape[1] :]
+            (text,) = self.processor.batch_decode(new, skip_special_tokens=True)
+            yield Reply(text.strip(), numbers)
+
+    def _inputs(self, pictures: np.ndarray, text: str) -> dict[str, Any]:
+        videos = getattr(self.processor, "video_processor", None) is not None
+        seen = [{"type": "video"}] if videos else [{"type": "image"}] * len(pictures)
+        turn = {"role": "user", "content": [*seen, {"type": "text", "text": text}]}
+        prompt = self.processor.apply_chat_template(
+            [turn], add_generation_prompt=True, tokenize=False
+        )
+        frames = (
+            # They are sampled already.
+            {"videos": [pictures], "do_sample_frames": False}
+            if videos
+            else {"images": list(pictures)}
+        )
+        found = self.processor(text=[prompt], return_tensors="pt", **frames)
+        return {
+            name: value.to(self.model.device, self.model.dtype)
+            if value.is_floating_point()
+            else value.to(self.model.device)
+            for name, value in found.items()
+        }
+
+
+def evenly_spaced(count: int, frames: int) -> list[int]:
+    """Numbers of the frames in the middle of `frames` equal parts of `count`."""
+    k = min(count, frames)
+    return [int((i + 0.5) * count / k) for i in range(k)]
+
+
+def _pictures(video: FrameSource, numbers: Sequence[int]) -> np.ndarray:
+    """uint8 `[n, H, W, 3]`, all of the size of the first."""
+    wanted, found = set(numbers), []
+    for frame in video:
+        if frame.index in wanted:
+            height, width = (found[0] if found else frame.image).shape[:2]
+            found.append(fit(frame.image, width, height))
+            if len(found) == len(wanted):
+                break
+    if len(found) < len(wanted):
+        raise VideoError(
+            f"{video.info.path or 'video'}: changed while it was read, wanted {len(wanted)} "
+            f"frames, got {len(found)}"
+        )
+    return np.stack(found)
+
+
+def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, use_safetensors=True, dtype=dtype, **local
+        )
+        processor = AutoProcessor.from_pretrained(folder, **local)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{folder}: no model that can be loaded ({reason})") from error
+    if getattr(processor, "chat_template", None) is None:
+        raise CheckpointError(f"{folder}: its processor has no chat template")
+    return model.to(device).eval(), processor

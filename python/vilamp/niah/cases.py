@@ -1,0 +1,245 @@
+"""Cases and the file that holds them: `cases.jsonl`, one line of settings, then one case a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import InputError
+from .playlist import Opened, Playlist, Segment
+
+NAME = "cases.jsonl"
+VERSION = 1
+LONGEST_LINE = 1 << 20
+"""Bytes."""
+
+
+@dataclass(frozen=True)
+class AskedQuestion:
+    """A question about a needle.
+
+    Attributes:
+        id: tells it from the needle's other questions.
+        question: without options.
+        answer: the true one; a letter where there are options.
+        kind: group in the tables, such as overall, detail or between.
+        type: finer than the kind; may be the same.
+        options: texts of A, B, C, ...; none when the answer is open.
+        start, end: seconds from the start of the needle between which the answer is seen.
+    """
+
+    id: str
+    question: str
+    answer: str
+    kind: str
+    type: str
+    options: tuple[str, ...] = ()
+    start: float = 0.0
+    end: float = math.inf
+
+
+@dataclass(frozen=True)
+class Needle:
+    """A short clip with questions: seconds `start` to `end` of a file."""
+
+    name: str
+    path: str
+    start: float
+    end: float
+    questions: tuple[AskedQuestion, ...]
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class PlacedSegment:
+    """Part of a file; its path is relative to the folder of the sources."""
+
+    path: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """A needle at a depth of a haystack, and the questions.
+
+    Attributes:
+        id: tells it from all other cases.
+        frames: of the whole, at `Cases.fps`.
+        depth: 0 with the needle at the start, 1 with the needle at the end.
+        needle, haystack: names, for tables.
+        needle_start, needle_end: seconds from the start of the whole.
+        segments: the play list.
+        questions: their times are from the start of the needle.
+        video: one real file of it, relative to the folder of the cases; None when not rendered.
+    """
+
+    id: str
+    frames: int
+    depth: float
+    needle: str
+    haystack: str
+    needle_start: float
+    needle_end: float
+    segments: tuple[PlacedSegment, ...]
+    questions: tuple[AskedQuestion, ...]
+    video: str | None = None
+
+
+@dataclass(frozen=True)
+class Cases:
+    """All cases of a folder.
+
+    Attributes:
+        folder: where `cases.jsonl` lies.
+        root: folder of the sources.
+        fps: frames looked at per second.
+        source: what the sources are, for tables: "drawn needle", ...
+        cases: in the order in which they are best run.
+    """
+
+    folder: Path
+    root: Path
+    fps: float
+    source: str
+    cases: tuple[Case, ...] = field(default=())
+
+    def playlist(self, case: Case, opened: Opened) -> Playlist:
+        """The frames of a case from its segments.
+
+        Raises:
+            VideoError: a source cannot be read, or has changed.
+            InputError: a source lies outside the folder of the sources.
+        """
+        segments = [Segment(inside(self.root, s.path), s.start, s.end) for s in case.segments]
+        return Playlist(segments, opened)
+
+
+def inside(root: Path, name: str) -> Path:
+    """A file of a folder, by its relative name.
+
+    Raises:
+        InputError: the name leads out of the folder.
+    """
+    pure = PurePosixPath(name)
+    path = root / pure
+    # Links count by where they lead.
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise InputError(f"{name!r}: wanted a file below {root}")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{name!r}: leads out of {root}")
+    return path
+
+
+def write_cases(cases: Cases) -> Path:
+    """Write `cases.jsonl` in one step; sources inside the folder of the cases are named from there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = cases.folder / NAME
+    root = os.path.relpath(cases.root.resolve(), cases.folder.resolve())
+    # A folder that is moved with its sources stays whole; others are found where they are.
+    root = root if not root.startswith("..") else str(cases.root.resolve())
+    head = {"vilamp_niah": VERSION, "fps": cases.fps, "source": cases.source, "root": root}
+    lines = [json.dumps(head), *(json.dumps(_as_dict(case)) for case in cases.cases)]
+    part = path.with_name(f".{NAME}.{os.getpid()}.part")
+    try:
+        part.write_text("\n".join(lines) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def read_cases(folder: Path, root: Path | None = None) -> Cases:
+    """The cases of a folder.
+
+    Args:
+        folder: that `vilamp niah build` made.
+        root: where the sources are now; where they were when None.
+    Raises:
+        InputError: no such file, or not one that was made like this.
+    """
+    path = folder / NAME
+    try:
+        with path.open(encoding="utf-8") as file:
+            lines = list(iter(lambda: file.readline(LONGEST_LINE), ""))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); see `vilamp niah build`") from error
+    try:
+        head = json.loads(lines[0])
+        if head["vilamp_niah"] != VERSION:
+            raise ValueError(f"version {head['vilamp_niah']!r}, wanted {VERSION}")
+        own = Path(head["root"])
+        found = Cases(
+            folder=folder,
+            root=root or (own if own.is_absolute() else folder / own),
+            fps=_positive(head["fps"]),
+            source=str(head["source"]),
+            cases=tuple(_from_dict(json.loads(line)) for line in lines[1:]),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"{path}: not a file of cases ({error!r})") from error
+    _require_unique(path, (f"{c.id}/{q.id}" for c in found.cases for q in c.questions))
+    return found
+
+
+def _as_dict(case: Case) -> dict[str, Any]:
+    found = asdict(case)
+    for question in found["questions"]:
+        # JSON has no infinity: until the end of the needle.
+        if math.isinf(question["end"]):
+            del question["end"]
+    return found
+
+
+def _from_dict(found: dict[str, Any]) -> Case:
+    segments = [
+        PlacedSegment(str(s["path"]), float(s["start"]), float(s["end"]))
+        for s in found.pop("segments")
+    ]
+    questions = [_question(q) for q in found.pop("questions")]
+    case = Case(**found, segments=tuple(segments), questions=tuple(questions))
+    numbers = (case.depth, case.needle_start, case.needle_end)
+    if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"case {case.id!r}: wanted finite times")
+    if not isinstance(case.frames, int) or not isinstance(case.id, str):
+        raise ValueError(f"case {case.id!r}: wanted a whole number of frames")
+    return case
+
+
+def _question(found: dict[str, Any]) -> AskedQuestion:
+    return AskedQuestion(**{**found, "options": tuple(map(str, found.get("options", ())))})
+
+
+def _positive(fps: Any) -> float:
+    if not isinstance(fps, (int, float)) or not math.isfinite(fps) or fps <= 0:
+        raise ValueError(f"fps {fps!r}")
+    return float(fps)
+
+
+def _require_unique(path: Path, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise InputError(f"{path}: {name} occurs twice")
+        seen.add(name)
+
+
+def with_videos(cases: Cases, videos: Sequence[str]) -> Cases:
+    """The cases with the names of their rendered files, one per case."""
+    from dataclasses import replace
+
+    pairs = zip(cases.cases, videos, strict=True)
+    return replace(cases, cases=tuple(replace(case, video=video) for case, video in pairs))
