@@ -22,6 +22,7 @@ LABELS = {
     "answer": "answering",
     "sheet": "drawing the sheet",
     "profile": "running the model on nothing",
+    "questions": "questions",
 }
 """What a phase is called on the screen."""
 
