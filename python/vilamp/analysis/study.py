@@ -15,6 +15,8 @@ from .watched import Watched
 
 FRAMES_PART, PATCHES_PART = 0.9, 0.8
 """Parts of the attention that are asked for: by frames, and by the patches of a frame."""
+TOP_PART = 0.5
+"""Part of the attention that the frames hold whose likeness is looked at."""
 
 POINTS = 200
 """Of a curve, so that videos of different lengths can be averaged."""
@@ -31,7 +33,8 @@ def findings(watched: Watched) -> dict[str, Any]:
         frames_for_90_by_head: the same, where each head ranks frames for itself.
         patches_for_80_share: share of a frame's patches that hold 80% of what the frame gets; null
             where frames have one token each.
-        likeness: cosines among those frames and among random ones; null for a single frame.
+        likeness: cosines among the frames that hold half of it, and among as many random ones;
+            null for a single frame.
         frame_curve, patch_curve: part held by the top share of frames or patches, at `POINTS`
             even shares from 1 / POINTS to 1.
         shares, times: attention and time in seconds of each frame.
@@ -42,7 +45,7 @@ def findings(watched: Watched) -> dict[str, Any]:
     count = len(by_frame)
     top = needed(cumulative(by_frame), FRAMES_PART)
     patches = shares.patch_curve()
-    alike = likeness(watched.features, by_frame, top)
+    alike = likeness(watched.features, by_frame, needed(cumulative(by_frame), TOP_PART))
     return {
         "frames": count,
         "tokens": len(shares.vision.positions),

@@ -187,5 +187,8 @@ def _print(found: dict[str, Any]) -> None:
         lines.append(f"{percent('patches_for_80_share'):>7}  of a frame's patches hold 80% of it")
     if found["likeness"]:
         top, random = found["likeness"]["top"], found["likeness"]["random"]
-        lines.append(f"{top:>7.3f}  mean cosine between those frames, {random:.3f} at random")
+        lines.append(
+            f"{top:>7.3f}  mean cosine between the frames that hold half of it, {random:.3f} "
+            "between as many random ones"
+        )
     print("\n".join(lines))
