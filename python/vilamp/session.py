@@ -217,6 +217,21 @@ class VideoSession:
             query = self.model.embed_query(question)
             return self._result(question, self._select(query), 0)
 
+    @torch.no_grad()
+    def visual(self, question: str) -> tuple[SelectionResult, Tensor]:
+        """What the language model is given of the video for a question, without reading it.
+
+        Returns:
+            The keyframes, and `[S, H]`: the tokens of all frames in time order.
+        Raises:
+            InputError: an empty question.
+            VideoError: no frame can be decoded, or the video changed between the sweeps.
+        """
+        query = self.model.embed_query(question)
+        selection = self.model.select(self._embeddings(), query, self.keyframes)
+        ((visual, _),) = self._merge(query, selection, [()])
+        return self._result(question, selection, 0), visual
+
     def ask(self, question: str, **options: Any) -> Answer:
         """Answer a question; the options are those of `answers`.
 
