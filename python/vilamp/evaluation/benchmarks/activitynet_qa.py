@@ -90,12 +90,12 @@ class ActivityNetQA(Benchmark):
 def _item(row: Row, answers: Mapping[str, tuple[str, str]], videos: Path) -> Item:
     name, question_id = row.text("video_name"), row.text("question_id")
     if question_id not in answers:
-        raise InputError(f"{row.where}: no answer to {question_id!r}")
+        raise InputError(f"{row.where}: {question_id!r} has no answer in the file of answers")
     answer, kind = answers[question_id]
     return Item(
         id=question_id,
         video=name,
-        path=video_file(videos, FOLDERS, f"v_{name}"),
+        path=video_file(videos, FOLDERS, name, prefix="v_"),
         question=row.text("question"),
         options=(),
         answer=answer,

@@ -14,7 +14,7 @@ _ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 # Before the text of the option: B. text, (B) text, B: text, B) text. Not "A man": a word follows.
 _FIRST = re.compile(r"[\W_]*([A-Z])[\W_]*[.):,][\W_]*(?:\s|\w)")
 _NAMED = re.compile(
-    r"\b(?:answer|option|choice)s?\b(?:\s+(?:is|would\s+be|must\s+be))?[\W_]*([A-Z])(?![\w'])",
+    r"(?i:\b(?:answer|option|choice)s?\b(?:\s+(?:is|would\s+be|must\s+be))?)[\W_]*([A-Z])(?![\w'])"
 )
 _ANY_CASE_NAMED = re.compile(r"\banswer\s*(?:is)?\s*[:(]\W*([a-z])\b(?!\s*\w)", re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)")

@@ -58,19 +58,23 @@ def first_file(folder: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
-def video_file(folder: Path, folders: Sequence[str], name: str) -> Path | None:
-    """A video in one of some folders of a data set; `folders` are ours, `name` is the data set's.
+def video_file(folder: Path, folders: Sequence[str], name: str, prefix: str = "") -> Path | None:
+    """A video in one of some folders of a data set, None where there is none.
 
-    A name without one of `SUFFIXES` is tried with each of them.
+    Args:
+        folder: of the data set.
+        folders: in it, ours.
+        name: of the video, the data set's; without one of `SUFFIXES` each of them is tried.
+        prefix: ours, before the name.
 
     Raises:
         InputError: the name leads out of the folder.
     """
-    # By itself first: after one of our folders it would only look less strange.
+    # By itself first: behind a folder or a prefix of ours it would only look less strange.
     _named(folder, name)
     suffixes = ("",) if PurePosixPath(name).suffix in SUFFIXES else SUFFIXES
     return first_file(
-        folder, [f"{place}/{name}{s}".lstrip("/") for place in folders for s in suffixes]
+        folder, [f"{place}/{prefix}{name}{s}".lstrip("/") for place in folders for s in suffixes]
     )
 
 
