@@ -53,7 +53,7 @@ def draw_sources(
         grid: how long the haystacks are, and how many needles there are.
         haystacks: how many.
         questions: about each needle: overall, detail and between in turn.
-        needle_seconds: shortest and longest needle.
+        needle_seconds: shortest and longest needle; each has whole seconds.
         seed: the same arguments give the same files.
         progress: called as `progress("draw", frames done, frames in all)`.
     Raises:
@@ -67,7 +67,7 @@ def draw_sources(
     if haystacks < 1 or questions < 1:
         raise InputError("wanted at least one haystack, and one question of each needle")
     rng = np.random.default_rng([seed, 17])
-    lengths = rng.uniform(low, high, grid.pool).round(1).tolist()
+    lengths = np.floor(rng.uniform(low, high, grid.pool)).tolist()
     planned = [
         plan_needle(length, seed * 100_003 + number, "test", _kinds(number, questions))
         for number, length in enumerate(lengths)
@@ -86,12 +86,12 @@ def draw_sources(
                 answer=case.answer,
                 kind=TYPES[case.type],
                 type=case.type,
-                start=case.start,
-                end=case.end,
+                start=round(case.start, 3),
+                end=round(case.end, 3),
             )
             for q, case in enumerate(cases)
         )
-        needles.append(Needle(f"n{number:02d}", path, 0.0, round(length * FPS) / FPS, asked))
+        needles.append(Needle(f"n{number:02d}", path, 0.0, length, asked))
     stacks = []
     for h in range(haystacks):
         # A needle goes into the haystack of its number, so only those have to be kept apart.

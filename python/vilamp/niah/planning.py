@@ -64,6 +64,8 @@ def plan(grid: Grid, needles: Sequence[Needle], haystacks: Sequence[Haystack]) -
     Each length uses the same needles, at other depths: so lengths are compared on the same
     questions, and depths too over all lengths. A needle always goes into the same haystack.
 
+    A needle begins and ends on whole frames, so that the rest of the haystack keeps its own.
+
     Args:
         grid: lengths and depths.
         needles: `grid.pool` of them; with fewer, depths share some, with more, some are not used.
@@ -89,7 +91,10 @@ def plan(grid: Grid, needles: Sequence[Needle], haystacks: Sequence[Haystack]) -
 
 
 def _case(grid: Grid, length: int, depth: float, needle: Needle, haystack: Haystack) -> Case:
-    own = math.ceil(needle.end * grid.fps - SLACK) - math.ceil(needle.start * grid.fps - SLACK)
+    first = math.ceil(needle.start * grid.fps - SLACK)
+    own = math.floor(needle.end * grid.fps + SLACK) - first
+    if own < 1:
+        raise InputError(f"{needle.path}: not one whole frame in {needle.seconds:g} s")
     rest = length - own
     if rest < 0:
         raise InputError(f"{needle.path}: {own} frames, more than a case of {length} has")
@@ -100,7 +105,7 @@ def _case(grid: Grid, length: int, depth: float, needle: Needle, haystack: Hayst
     before = round(rest * depth)
     segments = [
         *_part(haystack, 0, before, grid.fps),
-        PlacedSegment(needle.path, needle.start, needle.end),
+        PlacedSegment(needle.path, first / grid.fps, (first + own) / grid.fps),
         *_part(haystack, before, rest, grid.fps),
     ]
     return Case(

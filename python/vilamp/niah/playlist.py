@@ -74,7 +74,7 @@ class Playlist(FrameSource):
     Args:
         segments: at least one frame in all.
         opened: the files, at the rate of the play list.
-        size: width and height of the frames in pixels; of the longest segment's file when None.
+        size: width and height of the frames in pixels; when None, of the file that most are of.
     Raises:
         VideoError: a file cannot be read, or ends before its segment.
         InputError: no frame in any segment.
@@ -93,8 +93,8 @@ class Playlist(FrameSource):
         if self._length == 0:
             raise InputError("a play list without frames")
         if size is None:
-            longest = self.opened[max(self.pieces, key=len).path].info
-            size = longest.width, longest.height
+            info = self.opened[self._longest()].info
+            size = info.width, info.height
         self.size = size
         self.skipped: list[Skipped] = []
         self.info = VideoInfo(
@@ -118,6 +118,13 @@ class Playlist(FrameSource):
                 f"it has {held / self.fps:g} s"
             )
         return Piece(segment.path, first, stop)
+
+    def _longest(self) -> Path:
+        """The file that most frames are of, the first of several."""
+        counts: dict[Path, int] = {}
+        for piece in self.pieces:
+            counts[piece.path] = counts.get(piece.path, 0) + len(piece)
+        return max(counts, key=counts.__getitem__)
 
     def __len__(self) -> int:
         return self._length

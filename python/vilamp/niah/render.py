@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from .cases import Cases, inside, with_videos
 from .playlist import Opened, Playlist, Segment
 
 FOLDER = "mp4"
-FPS = 2
-"""Of the files, at least; more if more frames a second are looked at."""
+SLOWEST, FASTEST = 2, 240
+"""Frames per second of a file."""
 
 Progress = Callable[[str, int, "int | None"], None]
 
@@ -29,10 +30,10 @@ def render_cases(cases: Cases, progress: Progress) -> Cases:
     Returns:
         The cases with the names of their files.
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be written, or none has frames where they are looked at.
         VideoError: a source cannot be read.
     """
-    rate = max(FPS, int(np.ceil(cases.fps)))
+    rate = _rate(cases.fps)
     opened = Opened(float(rate))
     names = [f"{FOLDER}/{_file_name(case.id)}.mp4" for case in cases.cases]
     total = round(sum(case.frames for case in cases.cases) / cases.fps * rate)
@@ -58,6 +59,15 @@ def render_cases(cases: Cases, progress: Progress) -> Cases:
             continue
         _write(cases.folder / name, counted(frames), rate)
     return with_videos(cases, names)
+
+
+def _rate(fps: float) -> int:
+    """Whole frames per second, a multiple of those that are looked at."""
+    exact = Fraction(fps).limit_denominator(FASTEST)
+    for rate in range(SLOWEST, FASTEST + 1):
+        if rate % exact == 0:
+            return rate
+    raise InputError(f"no file has frames at each 1 / {fps:g} s; name --fps as a whole number")
 
 
 def _write(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:

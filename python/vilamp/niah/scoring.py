@@ -34,6 +34,10 @@ def is_right(question: AskedQuestion, reply: str) -> bool:
 def chosen_letter(question: AskedQuestion, reply: str) -> str | None:
     """The letter that a reply names, None for none."""
     options = LETTERS[: len(question.options)]
+    for letter, text in zip(options, question.options, strict=True):
+        # First of all: "A box" may be an option, not the letter A. One word may be a letter.
+        if len(_words(reply)) > 1 and _words(text) == _words(reply):
+            return letter
     for pattern in (_LETTER_FIRST.match, _LETTER_LAST.search):
         found = pattern(reply)
         if found and found[1].upper() in options:
