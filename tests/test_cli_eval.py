@@ -168,6 +168,23 @@ def test_notes_say_what_is_missing(data, tmp_path, capsys):
     assert " 3/9 " in shown.out
 
 
+def test_methods_side_by_side(data, tmp_path, capsys):
+    limited = arguments(data, tmp_path, "--limit", "1", "--json")
+    assert run(["eval", *limited]) == 0
+    assert (
+        run(["eval", *limited, "--selector", "uniform", "--merging", "mean", "--tau", "0.5"]) == 0
+    )
+    capsys.readouterr()
+    assert run(["eval", "report", str(tmp_path), "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [found["settings"]["name"] for found in runs] == [
+        "ViLAMP default, uniform+mean, tau 0.5",
+        "ViLAMP default",
+    ]
+    method = runs[0]["settings"]["model"]["method"]
+    assert (method["selector"], method["merging"], method["tau"]) == ("uniform", "mean", 0.5)
+
+
 @pytest.mark.parametrize(
     "wrong, words",
     [
@@ -181,6 +198,10 @@ def test_notes_say_what_is_missing(data, tmp_path, capsys):
         (["lvbench", "--data", "{data}", "--model", "/nowhere"], "/nowhere"),
         (["lvbench", "--data", "{data}", "--vlm", "/nowhere"], "/nowhere"),
         (["lvbench", "--data", "{data}", "--fps", "0"], "--fps"),
+        (["lvbench", "--data", "{data}", "--selector", "best"], "selector"),
+        (["lvbench", "--data", "{data}", "--merging", "best"], "merging"),
+        (["lvbench", "--data", "{data}", "--batch", "0"], "--batch"),
+        (["lvbench", "--data", "{data}", "--vlm", "/nowhere", "--keyframes", "3"], "keyframes"),
         (["report", "{empty}"], "no answers"),
         (["imagenet"], "imagenet"),
     ],

@@ -12,9 +12,11 @@ import typer
 from vilamp.cli import options
 from vilamp.cli.eval_report import print_lines, say_what_counts
 from vilamp.cli.loading import load_model
-from vilamp.cli.options import Sampling, Settings, size
+from vilamp.cli.options import Sampling, Settings, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, note, print_json
 from vilamp.cli.progress import ProgressBars
+from vilamp.errors import InputError
+from vilamp.method import Method
 
 if TYPE_CHECKING:
     from vilamp.evaluation.benchmarks.report import Line
@@ -83,10 +85,17 @@ def command_for(name: str) -> Callable[..., None]:
         fps: options.Fps = 1.0,
         max_frames: options.MaxFrames = None,
         keyframes: options.Keyframes = None,
+        selector: options.Selector = "dks",
+        merging: options.Merging = "dfm",
+        tau: options.Tau = None,
+        alpha: options.Alpha = None,
+        lam: options.Lam = None,
         sampling: options.SamplingOption = Sampling.TIME,
         compat: options.CompatOption = None,
         max_new_tokens: MaxNewTokens = None,
-        batch: options.Batch = 16,
+        batch: options.Batch = "auto",
+        budget: options.Budget = None,
+        release_towers: options.ReleaseTowers = None,
         spool: options.Spool = "2GiB",
         json: options.Json = False,
         debug: options.Debug = False,
@@ -115,9 +124,12 @@ def command_for(name: str) -> Callable[..., None]:
             vlm=vlm,
             vlm_frames=vlm_frames,
             max_new_tokens=max_new_tokens,
-            batch=batch,
-            spool=size(spool, "--spool"),
             json=json,
+            method=Method(selector, merging, tau=tau, alpha=alpha, lam=lam),
+            batch=batch_size(batch),
+            budget=budget_bytes(budget),
+            release_towers=release_towers,
+            spool=size(spool, "--spool"),
         )
 
     return command
@@ -191,8 +203,8 @@ def _model(
     vlm: Path | None,
     vlm_frames: int,
     max_new_tokens: int | None,
-    batch: int,
-    spool: int,
+    method: Method,
+    **session: object,
 ) -> VideoModel:
     from dataclasses import replace
 
@@ -202,6 +214,8 @@ def _model(
     longest = max_new_tokens or plan.benchmark.max_new_tokens
     settings = replace(settings, device=settings.device or local_device())
     if vlm is not None:
+        if method != Method() or settings.keyframes is not None:
+            raise InputError("--vlm: a transformers model has no keyframes, selector or merging")
         from vilamp.evaluation.transformers_model import TransformersVideoModel
 
         return TransformersVideoModel(
@@ -215,13 +229,30 @@ def _model(
     loaded = load_model(settings, bars)
     return ViLAMPVideoModel(
         loaded,
-        name or f"ViLAMP {Path(settings.model).name}",
+        name or _name(settings, method),
         longest,
         keyframes=settings.keyframes,
-        batch=batch,
-        spool=spool,
+        method=method,
         progress=bars,
+        **session,
     )
+
+
+def _name(settings: Settings, method: Method) -> str:
+    """Of the model's folder, with what differs from the model's own way."""
+    own = Method()
+    parts = [f"ViLAMP {Path(settings.model).name}"]
+    if (method.selector, method.merging) != (own.selector, own.merging):
+        parts.append(f"{method.selector}+{method.merging}")
+    numbers = {
+        "keyframes": settings.keyframes,
+        "tau": method.tau,
+        "alpha": method.alpha,
+        "lam": method.lam,
+        "compat": settings.compat,
+    }
+    parts += [f"{name} {value}" for name, value in numbers.items() if value is not None]
+    return ", ".join(parts)
 
 
 def _write(line: Line, plan: Plan, out: Path) -> list[str]:

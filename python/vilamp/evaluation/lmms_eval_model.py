@@ -18,6 +18,7 @@ from lmms_eval.api.model import lmms
 
 from ..errors import InputError
 from ..generate import check_options
+from ..method import Method
 from ..model import ViLAMP
 from ..video import open_video
 from .ranks import local_device
@@ -46,6 +47,7 @@ class ViLAMPForLmmsEval(lmms):
         device, dtype, compat: as in `ViLAMP.from_pretrained`.
         fps, sampling, max_frames: as in `vilamp.video.open_video`.
         keyframes, tower_batch, spool: as in `ViLAMP.session` (`tower_batch` is its `batch`).
+        selector, merging, tau, alpha, lam: as in `vilamp.method`.
         batch_size: lmms-eval's; videos are read one at a time, so 1.
     Raises:
         InputError: an option that is not one of these, or cannot be used.
@@ -64,7 +66,12 @@ class ViLAMPForLmmsEval(lmms):
         sampling: str = "time",
         max_frames: int | None = None,
         keyframes: int | None = None,
-        tower_batch: int = 16,
+        tower_batch: int | None = None,
+        selector: str = "dks",
+        merging: str = "dfm",
+        tau: float | None = None,
+        alpha: float | None = None,
+        lam: float | None = None,
         spool: int | None = None,
         batch_size: int | str = 1,
         **unknown: Any,
@@ -81,7 +88,8 @@ class ViLAMPForLmmsEval(lmms):
         )
         self._device = self._model.device
         self._frames = {"fps": fps, "sampling": sampling, "max_frames": max_frames}
-        self._options = {"keyframes": keyframes, "batch": tower_batch}
+        method = Method(selector, merging, tau=tau, alpha=alpha, lam=lam)
+        self._options = {"keyframes": keyframes, "method": method, "batch": tower_batch}
         if spool is not None:
             self._options["spool"] = spool
 
@@ -132,15 +140,15 @@ class ViLAMPForLmmsEval(lmms):
     def _answers(self, requests: Sequence[Instance], wanted: _Wanted) -> list[str]:
         """Answers to requests about the same video."""
         video = open_video(self._visual(requests[0]), **self._frames)
-        session = self._model.session(video, **self._options)
-        found = session.answers(
-            [request.args[0] for request in requests],
-            queries=[self._query(request) for request in requests],
-            max_new_tokens=wanted.max_new_tokens,
-            do_sample=wanted.temperature > 0,
-            temperature=wanted.temperature or 1.0,
-        )
-        return [_cut(answer.text, wanted.until) for answer in found]
+        with self._model.session(video, **self._options) as session:
+            found = session.answers(
+                [request.args[0] for request in requests],
+                queries=[self._query(request) for request in requests],
+                max_new_tokens=wanted.max_new_tokens,
+                do_sample=wanted.temperature > 0,
+                temperature=wanted.temperature or 1.0,
+            )
+            return [_cut(answer.text, wanted.until) for answer in found]
 
     def _document(self, request: Instance) -> Any:
         _, _, _, number, task, split = request.args
