@@ -142,6 +142,14 @@ def test_parts_make_up_the_whole(lvbench, tmp_path):
     assert model.asked == []
 
 
+def test_an_answer_in_two_parts_counts_once(lvbench, tmp_path):
+    run_benchmark(Told(), plan(lvbench), tmp_path)
+    (own,) = tmp_path.glob("*.jsonl")
+    # Two processes of runs in different numbers of parts can do the same work at the same time.
+    (tmp_path / own.name.replace("1-of-1", "1-of-3")).write_bytes(own.read_bytes())
+    assert len(answers(tmp_path).rows) == 3
+
+
 def test_a_part_that_has_only_just_begun_disturbs_nobody(lvbench, tmp_path):
     run_benchmark(Told(), plan(lvbench), tmp_path, Shard(1, 3))
     (own,) = tmp_path.glob("*.jsonl")
