@@ -11,7 +11,7 @@ import typer
 
 from vilamp.cli import options
 from vilamp.cli.eval_report import print_lines, say_what_counts
-from vilamp.cli.loading import load_model
+from vilamp.cli.loading import load_model, say_notes
 from vilamp.cli.options import Sampling, Settings, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, note, print_json
 from vilamp.cli.progress import ProgressBars
@@ -190,6 +190,8 @@ def _run(
         return
     print_lines([line])
     say_what_counts([line])
+    if about_model["vlm"] is None:
+        say_notes(settings, ())
     for path in written:
         print(f"written: {path}", file=sys.stderr)
 
