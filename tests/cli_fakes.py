@@ -52,6 +52,13 @@ class FakeSession:
         return SelectionResult(question, keyframes, scores, [frame.time for frame in frames])
 
     notes = ()
+    plan = SimpleNamespace(peak=1, batch=16, prefill_chunk=1024, release_towers=False)
+
+    def __enter__(self) -> FakeSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
     def answers(
         self,

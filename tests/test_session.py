@@ -234,7 +234,7 @@ def test_killed_in_the_second_sweep_and_started_again(model, frames, tmp_path):
 
 def test_what_cannot_be_identified_is_not_cached(model, frames, tmp_path):
     class Unreadable(type(open_video(frames))):
-        def fingerprint(self):
+        def fingerprint(self, progress=None):
             raise PermissionError("one picture")
 
     source = open_video(frames)

@@ -139,11 +139,15 @@ class Cache:
         return spool
 
     def new_spool(self, name: str, side: int, count: int) -> Spool:
-        """A spool that `keep` makes part of the cache; one without a name if that cannot be."""
-        with suppress(OSError):
-            spool = Spool(side, count, self._part("frames", name))
-            if spool.failed is None:
-                return spool
+        """A spool that `keep` makes part of the cache; one without a name if that cannot be, or if
+        the cache would never keep it."""
+        size = Spool.size(side, count)
+        if size <= self.limit - self._unfinished():
+            with suppress(OSError):
+                spool = Spool(side, count, self._part("frames", name))
+                if spool.failed is None:
+                    self._shrink(size)
+                    return spool
         return Spool(side, count)
 
     def keep(self, name: str, spool: Spool) -> None:
@@ -157,19 +161,24 @@ class Cache:
             spool.path.unlink(missing_ok=True)
         self._shrink()
 
-    def _shrink(self) -> None:
-        """Delete what was used least recently until the rest is within the limit."""
-        total = 0
-        for entry in self.entries():
-            total += entry.bytes
-            if total > self.limit:
-                with suppress(OSError):
-                    entry.path.unlink()
+    def _shrink(self, room: int = 0) -> None:
+        """Delete what was used least recently until the rest, unfinished files and `room` for one
+        more are within the limit."""
         for path in self._files(PART_SUFFIX):
             entry = _entry(path)
             if entry and entry.used < time.time() - ABANDONED_AFTER:
                 with suppress(OSError):
                     path.unlink()
+        total = room + self._unfinished()
+        for entry in self.entries():
+            total += entry.bytes
+            if total > self.limit:
+                with suppress(OSError):
+                    entry.path.unlink()
+
+    def _unfinished(self) -> int:
+        """Bytes of files that are being written, by this process or another."""
+        return sum(entry.bytes for path in self._files(PART_SUFFIX) if (entry := _entry(path)))
 
     def _files(self, suffix: str) -> Iterator[Path]:
         """Files that this class wrote, by their names: the folder may hold others' files too."""

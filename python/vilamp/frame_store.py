@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .model import ViLAMP
 
 MB = 1e6
+SHOWN_AFTER = 0.5
+"""Seconds of hashing before there is a bar."""
 
 
 class FrameStore:
@@ -31,19 +34,34 @@ class FrameStore:
         model: whose towers they are for.
         budget: bytes of disk for frames in the vision tower's size; 0 for none.
         cache: where embeddings and frames stay for later sessions; None for nowhere.
+        progress: called as `progress("hash", done, total)` while a long video is identified for the
+            cache.
 
     `notes` says, one line each, what a user may want to change.
     """
 
-    def __init__(self, source: FrameSource, model: ViLAMP, budget: int, cache: Cache | None):
+    def __init__(
+        self,
+        source: FrameSource,
+        model: ViLAMP,
+        budget: int,
+        cache: Cache | None,
+        progress: Callable[[str, int, int], Any] | None = None,
+    ):
         self.notes: list[str] = []
         self._source, self._model = source, model
-        self._cache, self._content = _identified(source, cache)
+        self._given_cache, self._progress = cache, progress
         self._side = model.config.vision_config.image_size
         need = len(source) * self._side**2 * 3
         self._refused = "" if need <= budget else f"they would take {need / MB:,.0f} MB of disk"
         self._spool: Spool | None = None
         self._decoded = 0
+
+    def close(self) -> None:
+        """Give up the spooled frames; what is in the cache stays."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
 
     def embeddings(self) -> tuple[Tensor, list[float]] | None:
         """What `keep_embeddings` was given, by an earlier session too; None if nothing was."""
@@ -128,20 +146,39 @@ class FrameStore:
         return f"its frames are not on disk ({self._refused or 'reading was interrupted'})"
 
     @cached_property
+    def _identified(self) -> tuple[Cache | None, str]:
+        """The cache and what its names say of the content; no cache for what cannot be read whole,
+        such as a folder with one unreadable picture, which decoding would leave out."""
+        if self._given_cache is None:
+            return None, ""
+        try:
+            return self._given_cache, self._source.fingerprint(self._show_hashing)
+        except (OSError, ValueError, SyntaxError, MemoryError):
+            return None, ""
+
+    @cached_property
+    def _show_hashing(self) -> Callable[[int, int], None]:
+        start = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            # A bar that is gone at once only flickers.
+            if self._progress is not None and time.monotonic() - start > SHOWN_AFTER:
+                self._progress("hash", done, total)
+
+        return show
+
+    @property
+    def _cache(self) -> Cache | None:
+        return self._identified[0]
+
+    @property
+    def _content(self) -> str:
+        return self._identified[1]
+
+    @cached_property
     def _embeddings_key(self) -> str:
         return key("embeddings", self._content, self._model.selector_fingerprint())
 
     @cached_property
     def _frames_key(self) -> str:
         return key("frames", self._content, self._side)
-
-
-def _identified(source: FrameSource, cache: Cache | None) -> tuple[Cache | None, str]:
-    """The cache and what its names say of the content; no cache for what cannot be read whole,
-    such as a folder with one unreadable picture, which decoding would leave out."""
-    if cache is None:
-        return None, ""
-    try:
-        return cache, source.fingerprint()
-    except (OSError, ValueError, SyntaxError, MemoryError):
-        return None, ""

@@ -10,11 +10,13 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from .errors import InputError
-from .kv_cache import fixed_cache
+from .kv_cache import can_rewind, fixed_cache, rewind
 
 PREFILL_CHUNK = 1024
 """Tokens of the prompt that go through the language model at once: what a layer computes for them
 is held at the same time, 114 KB a token in the feed-forward part of the 7B model in bf16."""
+SMALLEST_CHUNK = 16
+"""Where memory is not enough for this few, the cache itself or the weights are too much."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Generation:
     ids: Tensor
     """int64 `[1, T]`."""
     logits: Tensor
-    """fp32 `[T, V]`; row 0 belongs to the last position of the prompt."""
+    """fp32 `[T, V]`; row 0 belongs to the last position of the prompt. `[0, V]` if not kept."""
 
 
 def check_options(
@@ -55,6 +57,8 @@ def decode(
     temperature: float = 1.0,
     seed: int = 0,
     prefill_chunk: int = PREFILL_CHUNK,
+    on_smaller_chunk: Callable[[int], None] | None = None,
+    keep_logits: bool = True,
 ) -> Generation:
     """Continue a prompt, greedily unless asked to sample.
 
@@ -68,6 +72,9 @@ def decode(
         temperature: above 0.
         seed: of the draws; the same seed gives the same answer on the same machine.
         prefill_chunk: tokens of the prompt that are read at once; fewer take less memory.
+        on_smaller_chunk: called with the tokens that are read at once instead, when the device ran
+            out of memory.
+        keep_logits: False drops them once a token is chosen, 0.6 MB each for the 7B model.
     Raises:
         InputError: an empty prompt, a negative `max_new_tokens`, a `temperature` not above 0 or a
             `prefill_chunk` below 1.
@@ -82,7 +89,7 @@ def decode(
     step = None
     while len(ids) < max_new_tokens:
         if step is None:
-            hidden = prefill(language_model, inputs_embeds, cache, prefill_chunk)
+            hidden = prefill(language_model, inputs_embeds, cache, prefill_chunk, on_smaller_chunk)
         else:
             hidden = _forward(language_model, cache, input_ids=step)
         # Only the last position of the prompt needs logits: of all 16,000 they would take 10 GB.
@@ -94,7 +101,8 @@ def decode(
         else:
             token = int(row.argmax())
         ids.append(token)
-        rows.append(row)
+        if keep_logits:
+            rows.append(row)
         if on_token is not None:
             on_token(token)
         if token in stop_ids:
@@ -109,15 +117,41 @@ def decode(
 
 @torch.no_grad()
 def prefill(
-    language_model: Qwen2ForCausalLM, inputs_embeds: Tensor, cache: DynamicCache, chunk: int
+    language_model: Qwen2ForCausalLM,
+    inputs_embeds: Tensor,
+    cache: DynamicCache,
+    chunk: int,
+    on_smaller_chunk: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Read a prompt `[1, S, H]` into the cache, `chunk` tokens at a time.
 
+    When the device's memory is not enough for a chunk, it is read again in halves, and so is the
+    rest of the prompt. `on_smaller_chunk` is told the new size.
+
     Returns:
         `[1, T, H]`, the last hidden states of the last chunk.
+    Raises:
+        torch.OutOfMemoryError: `SMALLEST_CHUNK` tokens are too many as well.
     """
-    for piece in inputs_embeds.split(chunk, dim=1):
-        hidden = _forward(language_model, cache, inputs_embeds=piece)
+    start, length = 0, inputs_embeds.shape[1]
+    while start < length:
+        piece = inputs_embeds[:, start : start + chunk]
+        try:
+            hidden = _forward(language_model, cache, inputs_embeds=piece)
+        except torch.OutOfMemoryError:
+            chunk = min(chunk, piece.shape[1]) // 2
+            if chunk < SMALLEST_CHUNK or not can_rewind(cache):
+                raise
+        else:
+            start += piece.shape[1]
+            continue
+        # Outside the handler: until then the error holds on to the tensors of the failed try. The
+        # first layers may have taken the chunk already.
+        rewind(cache, start)
+        if piece.is_cuda:
+            torch.cuda.empty_cache()
+        if on_smaller_chunk is not None:
+            on_smaller_chunk(chunk)
     return hidden
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 import vilamp_kernels as vk
 
 from .errors import InputError
+from .selectors import OTHERS, WITHOUT_QUESTION
 
 _REFERENCE_POLICY = {"released": "released", "paper": "preceding"}
 
@@ -48,6 +49,7 @@ def select(
     k: int,
     tau: float,
     min_score: float,
+    selector: str = "dks",
 ) -> Selection:
     """Select keyframes for each question.
 
@@ -58,6 +60,7 @@ def select(
         k: budget of keyframes per question, at least 1.
         tau: a frame whose cosine with a keyframe is greater is not taken.
         min_score: a frame that scores less is not taken (`released` only).
+        selector: `"dks"`, or another of `vilamp.selectors`, which has no use for the three above.
     Returns:
         At least one keyframe per question when N >= 1; `released`: exactly min(N, k).
     Raises:
@@ -73,6 +76,8 @@ def select(
     # The result of the op is as wide as the budget, however few frames there are.
     k = min(k, len(frame_embeds))
     scores = vk.similarity(frame_embeds, question_embeds)
+    if selector != "dks":
+        return _by_other(selector, frame_embeds, scores, k)
     released = compat == "released"
     taken, count = vk.select_keyframes(
         frame_embeds, scores, k, tau=tau, min_score=min_score if released else None
@@ -87,6 +92,12 @@ def select(
     indices = [row.nonzero().flatten() for row in filled]
     from_score = [row[chosen] for row, chosen in zip(mask, indices, strict=True)]
     return Selection(indices, scores, from_score)
+
+
+def _by_other(selector: str, frame_embeds: Tensor, scores: Tensor, k: int) -> Selection:
+    rows = [row[row >= 0] for row in OTHERS[selector](frame_embeds, scores, k)]
+    by_score = selector not in WITHOUT_QUESTION
+    return Selection(rows, scores, [torch.full_like(row, by_score).bool() for row in rows])
 
 
 def references(selection: Selection, compat: str) -> Tensor:

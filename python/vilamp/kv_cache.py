@@ -17,6 +17,17 @@ def fixed_cache(config: PreTrainedConfig, length: int) -> DynamicCache:
     return cache
 
 
+def can_rewind(cache: DynamicCache) -> bool:
+    """Whether `rewind` can undo a step. What has left a window is gone."""
+    return all(isinstance(layer, FixedLayer) for layer in cache.layers)
+
+
+def rewind(cache: DynamicCache, length: int) -> None:
+    """Forget all but the first `length` tokens, also where a step ended half way through."""
+    for layer in cache.layers:
+        layer.keep(length)
+
+
 class FixedLayer(DynamicLayer):
     """Keys and values of one layer in a buffer of `length` tokens.
 
@@ -37,6 +48,11 @@ class FixedLayer(DynamicLayer):
         )
         self.keys, self.values = self._keys[..., :0, :], self._values[..., :0, :]
         self.is_initialized = True
+
+    def keep(self, length: int) -> None:
+        """Forget all but the first `length` tokens, at most as many as there are."""
+        if self.is_initialized:
+            self.keys, self.values = self._keys[..., :length, :], self._values[..., :length, :]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args, **kwargs

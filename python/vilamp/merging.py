@@ -65,7 +65,12 @@ class ComposerProjector(nn.Module):
         )
 
     def merger(
-        self, questions: Tensor, references: Tensor, output: nn.Linear
+        self,
+        questions: Tensor,
+        references: Tensor,
+        output: nn.Linear,
+        alpha: float | None = None,
+        lam: float | None = None,
     ) -> vk.StreamingMerger:
         """The same merging for a video that arrives in batches, in time order; no gradients.
 
@@ -73,11 +78,14 @@ class ComposerProjector(nn.Module):
             questions: `[Q, D]` CLIP embeddings, any float dtype.
             references: int64 `[Q, N]` from `keyframes.references`.
             output: the projector's last layer.
+            alpha: temperature of the softmax; the checkpoint's when None.
+            lam: weight of the likeness to the reference; 1, the paper's, when None.
         """
         return vk.StreamingMerger(
             questions.to(output.weight.dtype),
             references,
-            alpha=self.tau,
+            alpha=self.tau if alpha is None else alpha,
+            lam=1.0 if lam is None else lam,
             projection=self._projection(output),
         )
 

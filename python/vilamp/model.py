@@ -25,8 +25,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
-import vilamp_kernels as vk
-
 from . import checkpoint, inputs, preprocess, tokenizers
 from . import keyframes as keyframe_rules
 from .config import ViLAMPConfig
@@ -35,6 +33,8 @@ from .errors import CheckpointError, InputError
 from .generate import PREFILL_CHUNK, Generation, decode
 from .keyframes import Selection
 from .merging import ComposerProjector, visual_sequence
+from .mergings import SIMPLE, LearnedQueries, Merger, QueryMerger
+from .method import PAPER, Method
 from .prompt import END_OF_TURN, Prompt, build_prompt, query_ids
 from .towers import ClipTower, SiglipTower, mlp_projector
 
@@ -97,7 +97,7 @@ class ViLAMP(nn.Module):
             device: the GPU if there is one when None.
         Raises:
             CheckpointError: the folder is incomplete or of another model; says which key or field.
-            InputError: no such dtype or device.
+            InputError: no such dtype or device, or the device is too small for the weights.
         """
         folder = checkpoint.find_folder(path_or_hub_id)
         config = ViLAMPConfig.from_folder(folder, compat)
@@ -113,7 +113,13 @@ class ViLAMP(nn.Module):
                 f"{folder}: config.json describes no model that can be built ({error})"
             ) from error
         where = inputs.device_of(device)
-        checkpoint.load_weights(model, tensors, inputs.dtype_of(dtype, config.dtype), where)
+        try:
+            checkpoint.load_weights(model, tensors, inputs.dtype_of(dtype, config.dtype), where)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"out of memory on {where}: the weights of {folder} do not fit; use a smaller "
+                "dtype, or another device"
+            ) from error
         model._restore_tables(where)
         model.folder = folder
         return model.eval()
@@ -247,26 +253,33 @@ class ViLAMP(nn.Module):
         return digest.hexdigest()
 
     def select(
-        self, frame_embeds: Tensor, question_embeds: Tensor, keyframes: int | None = None
+        self,
+        frame_embeds: Tensor,
+        question_embeds: Tensor,
+        keyframes: int | None = None,
+        method: Method = PAPER,
     ) -> Selection:
         """Keyframes of a video for each question, by the rules of `config.compat`.
 
         Args:
             frame_embeds: `[N, D]`.
             question_embeds: `[Q, D]`.
-            keyframes: budget per question; the model's when None.
+            keyframes: budget per question; the method's or the model's when None.
+            method: another way to choose them, see `vilamp.method`.
         Raises:
             InputError: no frames, or a budget below 1.
         """
         if len(frame_embeds) == 0:
             raise InputError("a video of 0 frames has no keyframes")
+        budgets = (keyframes, method.keyframes, self.config.keyframes)
         return keyframe_rules.select(
             frame_embeds,
             question_embeds,
             compat=self.config.compat,
-            k=self.config.keyframes if keyframes is None else keyframes,
-            tau=self.config.tau,
+            k=next(budget for budget in budgets if budget is not None),
+            tau=self.config.tau if method.tau is None else method.tau,
             min_score=self.config.min_score,
+            selector=method.selector,
         )
 
     def references(self, selection: Selection) -> Tensor:
@@ -337,19 +350,31 @@ class ViLAMP(nn.Module):
             return_weights=return_weights,
         )
 
-    def merger(self, question_embeds: Tensor, selection: Selection) -> vk.StreamingMerger:
+    def merger(
+        self, question_embeds: Tensor, selection: Selection, method: Method = PAPER
+    ) -> Merger:
         """`merge` for a video that arrives in batches; holds the reference frames it still needs.
 
         Args:
             question_embeds: `[Q, D]`.
             selection: the keyframes of these questions, which say what each frame is compared with.
+            method: another way to merge, see `vilamp.mergings`.
         Returns:
             An object whose `push(patches [n, M, H], start)` gives tokens `[Q, n, H]` for the next
             frames of the video, whole batches in time order.
+        Raises:
+            CheckpointError: merging by learned queries, and none were trained for this model.
         """
-        return self.composer_projector.merger(
-            question_embeds, self.references(selection), self.projector[2]
-        )
+        output = self.projector[2]
+        if method.merging == "dfm":
+            references = self.references(selection)
+            return self.composer_projector.merger(
+                question_embeds, references, output, method.alpha, method.lam
+            )
+        if method.merging == "queries":
+            queries = LearnedQueries.from_folder(self._require_folder()).to(self.device)
+            return QueryMerger(queries, question_embeds, output)
+        return SIMPLE[method.merging](len(question_embeds), output)
 
     def assemble(self, input_ids: Tensor, visual: Tensor) -> Tensor:
         """Put the tokens of a video into the prompt.
@@ -390,6 +415,7 @@ class ViLAMP(nn.Module):
         temperature: float = 1.0,
         seed: int = 0,
         prefill_chunk: int = PREFILL_CHUNK,
+        on_smaller_chunk: Callable[[int], None] | None = None,
     ) -> Tensor | Generation:
         """Continue the prompt; see `vilamp.generate.decode`.
 
@@ -406,6 +432,8 @@ class ViLAMP(nn.Module):
             temperature=temperature,
             seed=seed,
             prefill_chunk=prefill_chunk,
+            on_smaller_chunk=on_smaller_chunk,
+            keep_logits=return_logits,
         )
         return generation if return_logits else generation.ids
 

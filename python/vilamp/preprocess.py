@@ -101,10 +101,18 @@ def _pixels(frames: Frames, target_of: TargetOf, size: int, device: torch.device
 def by_op(frames: Frames, target_of: TargetOf, device: torch.device) -> Tensor | None:
     """Pixels, None without frames; the frames are copied to the device as they are."""
     pixels = [
-        vk.preprocess_frames(same.to(device), target_of(*same.shape[1:3]))
+        vk.preprocess_frames(_uploaded(same, device), target_of(*same.shape[1:3]))
         for same in _neighbours(frames)
     ]
     return torch.cat(pixels) if pixels else None
+
+
+def _uploaded(frames: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device. On a GPU nothing waits for it: from pinned memory the copy runs beside
+    the model, and the allocator keeps that memory until it is done."""
+    if device.type != "cuda" or frames.device.type != "cpu":
+        return frames.to(device)
+    return frames.pin_memory().to(device, non_blocking=True)
 
 
 def by_pil(frames: Frames, target_of: TargetOf, device: torch.device) -> Tensor | None:

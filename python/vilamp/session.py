@@ -29,6 +29,8 @@ from .cache import Cache
 from .errors import InputError, VideoError
 from .frame_store import FrameStore
 from .generate import check_options
+from .memory import MemoryKeeper, Plan, Work
+from .method import PAPER, Method
 from .sweeps import Batch
 from .text_stream import TextStream
 from .tower_batches import TowerBatches
@@ -37,9 +39,15 @@ from .visual_tokens import VisualTokens
 
 if TYPE_CHECKING:
     from .model import Selection, ViLAMP
+    from .prompt import Prompt
 
 SPOOL_BYTES = 2 << 30
 """Disk that a session takes for spooled frames unless told otherwise."""
+
+_FEWER_FRAMES = (
+    "the frames and their tokens do not fit beside the model; use fewer frames or keyframes, fewer "
+    "questions at a time, or a smaller dtype"
+)
 
 Progress = Callable[[str, int, "int | None"], None]
 
@@ -105,9 +113,15 @@ class VideoSession:
     Args:
         model: from `ViLAMP.from_pretrained`.
         video: what `vilamp.video.open_video` takes, or an open `FrameSource`.
-        keyframes: budget of keyframes per question; the model's own when None.
+        keyframes: budget of keyframes per question; the method's or the model's own when None.
+        method: how keyframes are chosen and other frames merged, see `vilamp.method`.
         batch: frames that are given to a vision tower at once; halved when the device's memory is
-            not enough for them.
+            not enough for them. When None as many as its free memory allows, up to 64 on a GPU; 16
+            on a CPU.
+        budget: bytes of memory that must not be exceeded, weights included: see docs/memory.md.
+            Smaller batches are chosen where they are needed for it. None for no promise.
+        release_towers: whether the vision towers leave a GPU while they are not needed. They are
+            back when the last answer is there. Where needed when None; nothing is moved on a CPU.
         progress: called as `progress(phase, done, total)` when a phase begins and after each batch;
             `total` is None where it cannot be known.
         spool: bytes of disk for frames in the size of the vision tower; where they fit, the video
@@ -116,7 +130,11 @@ class VideoSession:
         fps, sampling, max_frames: as in `open_video`, when `video` is not open yet.
     Raises:
         VideoError: the video cannot be opened.
-        InputError: a budget or batch below 1.
+        InputError: a number of keyframes, batch or budget below 1, or `fps` and the like for a
+            video that is open already.
+
+    `close()`, or the end of a `with` block, gives up what is held: the spooled frames, embeddings
+    and tokens.
     """
 
     def __init__(
@@ -125,47 +143,101 @@ class VideoSession:
         video: FrameSource | str | os.PathLike | Any,
         *,
         keyframes: int | None = None,
-        batch: int = 16,
+        method: Method = PAPER,
+        batch: int | None = None,
+        budget: int | None = None,
+        release_towers: bool | None = None,
         progress: Progress | None = None,
         spool: int = SPOOL_BYTES,
         cache: Cache | None = None,
         **how_to_open: Any,
     ):
-        for name, value in (("keyframes", keyframes), ("batch", batch)):
+        for name, value in (("keyframes", keyframes), ("batch", batch), ("budget", budget)):
             if value is not None and value < 1:
                 raise InputError(f"{name}: wanted at least 1, got {value}")
+        if how_to_open and isinstance(video, FrameSource):
+            raise InputError(
+                f"{', '.join(how_to_open)}: the video is open already; give it to open_video"
+            )
         self.model = model
         self.source = video if isinstance(video, FrameSource) else open_video(video, **how_to_open)
-        self.keyframes = keyframes
-        self.batch = batch
+        self.method = method
+        self.keyframes = method.keyframes if keyframes is None else keyframes
         self._progress = progress or (lambda phase, done, total: None)
-        self._frames = FrameStore(self.source, model, spool, cache)
+        self._memory = MemoryKeeper(model, budget, batch, release_towers)
+        self._frames = FrameStore(self.source, model, spool, cache, self._progress)
         self._embeds: Tensor | None = None
         self._times: list[float] = []
         self._towers = TowerBatches()
+        self._smaller_chunks: list[str] = []
+        self._waiting: list[list] = []
+        self._closed = False
+
+    def __enter__(self) -> VideoSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is held on disk and in memory; the session cannot be used any more."""
+        self._closed = True
+        self._frames.close()
+        self._embeds, self._times = None, []
+        for tokens in self._waiting:
+            tokens.clear()
+
+    @property
+    def plan(self) -> Plan | None:
+        """Batch, chunk, placing of the towers and the peak that is expected, of the last call."""
+        return self._memory.plan
 
     @property
     def notes(self) -> list[str]:
         """What should be known about how the video was read, one line each."""
-        return [*self._frames.notes, *self._towers.notes]
+        return [
+            *self._frames.notes,
+            *self._memory.notes,
+            *self._towers.notes,
+            *self._smaller_chunks,
+        ]
 
     @torch.no_grad()
     def select(self, question: str) -> SelectionResult:
         """Keyframes for a question, without answering it: CLIP's tokenizer is enough.
 
         Raises:
-            InputError: an empty question.
+            InputError: an empty question, a budget that is too small, or out of memory.
             VideoError: no frame of the video can be decoded.
+        """
+        self._require_open()
+        self._memory.prepare(self._work(questions=1, answered=False))
+        with self._memory.within(_FEWER_FRAMES):
+            self._memory.for_selection()
+            query = self.model.embed_query(question)
+            return self._result(question, self._select(query), 0)
+
+    @torch.no_grad()
+    def visual(self, question: str) -> tuple[SelectionResult, Tensor]:
+        """What the language model is given of the video for a question, without reading it.
+
+        Returns:
+            The keyframes, and `[S, H]`: the tokens of all frames in time order.
+        Raises:
+            InputError: an empty question.
+            VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         query = self.model.embed_query(question)
         selection = self.model.select(self._embeddings(), query, self.keyframes)
-        return self._result(question, selection, 0)
+        ((visual, _),) = self._merge(query, selection, [()])
+        return self._result(question, selection, 0), visual
 
     def ask(self, question: str, **options: Any) -> Answer:
         """Answer a question; the options are those of `answers`.
 
         Raises:
-            InputError: an empty question, or an option that cannot be used.
+            InputError: an empty question, an option that cannot be used, a budget that is too
+                small, or out of memory.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         (answer,) = self.answers([question], **options)
@@ -199,17 +271,85 @@ class VideoSession:
         Yields:
             Answers in the order of the questions. What the questions share is timed in the first.
         Raises:
-            InputError: an empty question, or an option that cannot be used.
+            InputError: an empty question, an option that cannot be used, a budget that is too
+                small, or out of memory.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
+        self._require_open()
         check_options(max_new_tokens, do_sample, temperature)
-        timings: dict[str, float] = {}
         if not questions:
             return
         queries = [None] * len(questions) if queries is None else queries
         prompts = [
             self.model.tokenize(text, query) for text, query in zip(questions, queries, strict=True)
         ]
+        longest = max(prompt.input_ids.shape[1] for prompt in prompts)
+        plan = self._memory.prepare(
+            self._work(len(questions), text_tokens=longest, new_tokens=max_new_tokens)
+        )
+        timings: dict[str, float] = {}
+        merged: list[tuple[Tensor, list[Illustration]]] = []
+        self._waiting.append(merged)
+        try:
+            with self._memory.within(_FEWER_FRAMES):
+                results = self._read(questions, prompts, plan, illustrate, merged, timings)
+            for question, prompt, result in zip(questions, prompts, results, strict=True):
+                self._require_open()
+                # Taken out of the list: what was answered need not be held for the next question.
+                visual, pictures = merged.pop(0)
+                if on_question is not None:
+                    on_question(question)
+                stream = TextStream(self.model.tokenizer.decode, self.model.stop_ids, on_text)
+                remedy = (
+                    f"a prompt with {len(visual)} tokens of video is too long; use fewer keyframes "
+                    "or frames, or a smaller dtype"
+                )
+                with (
+                    _timed(timings, "answer", self.model.device),
+                    self._memory.within(remedy),
+                ):
+                    self._memory.for_answering(plan)
+                    self._progress("answer", 0, None)
+                    embeds = self.model.assemble(prompt.input_ids, visual)
+                    ids = self.model.decode(
+                        embeds,
+                        max_new_tokens,
+                        on_token=stream.push,
+                        do_sample=do_sample,
+                        temperature=temperature,
+                        seed=seed,
+                        prefill_chunk=plan.prefill_chunk,
+                        on_smaller_chunk=self._note_smaller_chunk,
+                    )
+                    text = stream.finish()
+                answer = Answer(
+                    question=question,
+                    text=text,
+                    selection=result,
+                    visual_tokens=len(visual) + 1,
+                    prompt_tokens=embeds.shape[1],
+                    new_tokens=ids.shape[1],
+                    timings=timings,
+                    illustrations=pictures,
+                )
+                del visual, embeds
+                yield answer
+                timings = {}
+        finally:
+            self._waiting.remove(merged)
+            self._memory.restore()
+
+    def _read(
+        self,
+        questions: Sequence[str],
+        prompts: Sequence[Prompt],
+        plan: Plan,
+        illustrate: Callable[[SelectionResult], Collection[int]] | None,
+        merged: list[tuple[Tensor, list[Illustration]]],
+        timings: dict[str, float],
+    ) -> list[SelectionResult]:
+        """Both sweeps; the tokens of each question go to `merged`."""
+        self._memory.for_selection()
         if self._embeds is None:
             with _timed(timings, "embed", self.model.device):
                 self._embeddings()
@@ -220,51 +360,15 @@ class VideoSession:
                     for p in prompts
                 ]
             )
-            selection = self.model.select(self._embeddings(), embedded, self.keyframes)
+            selection = self._select(embedded)
             results = [self._result(text, selection, q) for q, text in enumerate(questions)]
         shown: list[set[int]] = [set() for _ in questions]
         if illustrate is not None:
             shown = [{k.index for k in r.keyframes} | set(illustrate(r)) for r in results]
         with _timed(timings, "merge", self.model.device):
-            merged = self._merge(embedded, selection, shown)
-        for question, prompt, result in zip(questions, prompts, results, strict=True):
-            # Taken out of the list: what was answered need not be held for the next question.
-            visual, pictures = merged.pop(0)
-            if on_question is not None:
-                on_question(question)
-            with _timed(timings, "answer", self.model.device):
-                self._progress("answer", 0, None)
-                stream = TextStream(self.model.tokenizer.decode, self.model.stop_ids, on_text)
-                try:
-                    embeds = self.model.assemble(prompt.input_ids, visual)
-                    ids = self.model.decode(
-                        embeds,
-                        max_new_tokens,
-                        on_token=stream.push,
-                        do_sample=do_sample,
-                        temperature=temperature,
-                        seed=seed,
-                    )
-                except torch.OutOfMemoryError as error:
-                    raise InputError(
-                        f"out of memory on {self.model.device}: a prompt with {len(visual)} "
-                        "tokens of video is too long; use fewer keyframes or frames, or a "
-                        "smaller dtype"
-                    ) from error
-                text = stream.finish()
-            answer = Answer(
-                question=question,
-                text=text,
-                selection=result,
-                visual_tokens=len(visual) + 1,
-                prompt_tokens=embeds.shape[1],
-                new_tokens=ids.shape[1],
-                timings=timings,
-                illustrations=pictures,
-            )
-            del visual, embeds
-            yield answer
-            timings = {}
+            self._memory.for_merging(plan)
+            merged += self._merge(embedded, selection, shown)
+        return results
 
     def _embeddings(self) -> Tensor:
         """Sweep 1: fp32 `[N, D]`, CLIP's embedding of every frame."""
@@ -272,7 +376,7 @@ class VideoSession:
             known = self._frames.embeddings()
             if known is None:
                 embeds, times = [], []
-                for batch in self._counted("embed", self._frames.for_clip(self.batch)):
+                for batch in self._counted("embed", self._frames.for_clip(self._batch)):
                     embeds.append(self._towers(self.model.embed_frames, batch.pixels))
                     times += batch.times
                 if not embeds:
@@ -288,13 +392,17 @@ class VideoSession:
         """Sweep 2: for each question `[S, H]`, the tokens of the video in time order, and what is
         to be shown."""
         count = selection.scores.shape[1]
-        merger = self.model.merger(queries, selection)
-        visuals = [VisualTokens(self.model, indices, count) for indices in selection.indices]
+        merger = self.model.merger(queries, selection, self.method)
+        keyframes_only = self.method.merging == "none"
+        visuals = [
+            VisualTokens(self.model, indices, count, keyframes_only)
+            for indices in selection.indices
+        ]
         pictures: list[list[Illustration]] = [[] for _ in visuals]
         every = set().union(*shown)
         for batch, patches in self._patches(every):
             self._require_count(batch.end, at_most=count)
-            pooled = merger.push(patches, batch.start, return_weights=bool(every))
+            pooled = self._towers.push(merger, patches, batch.start, bool(every))
             merged, weights = pooled if every else (pooled, None)
             for question, visual in enumerate(visuals):
                 visual.add(batch.start, patches, merged[question])
@@ -309,9 +417,40 @@ class VideoSession:
 
     def _patches(self, shown: Collection[int]) -> Iterator[tuple[Batch, Tensor]]:
         """Sweep 2: batches with what the tower makes of them, `[n, M, H]`."""
-        batches = self._frames.for_siglip(self.batch, self._times, shown)
+        batches = self._frames.for_siglip(self._batch, self._times, shown)
         for batch in self._counted("merge", batches):
             yield batch, self._towers(self.model.patches, batch.pixels)
+
+    def _select(self, embedded: Tensor) -> Selection:
+        """Keyframes for questions `[Q, D]`."""
+        return self.model.select(self._embeddings(), embedded, self.keyframes, self.method)
+
+    @property
+    def _batch(self) -> int:
+        if self._memory.plan is None:
+            self._memory.prepare(self._work(questions=1, answered=False))
+        return self._memory.plan.batch
+
+    def _work(self, questions: int, **more: Any) -> Work:
+        """What is to be done, as far as memory depends on it."""
+        info = self.source.info
+        keyframes = self.model.config.keyframes if self.keyframes is None else self.keyframes
+        return Work(
+            frames=len(self.source),
+            keyframes=keyframes,
+            questions=questions,
+            picture=(info.width, info.height),
+            **more,
+        )
+
+    def _note_smaller_chunk(self, chunk: int) -> None:
+        self._smaller_chunks = [
+            f"prompt: {chunk} tokens at a time, more did not fit into memory",
+        ]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed; open another for further questions")
 
     def _illustration(self, picture: Frame, weights: Tensor | None) -> Illustration:
         if weights is None:

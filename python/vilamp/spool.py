@@ -60,6 +60,11 @@ class Spool:
         spool._written, spool._file, spool._start = count, file, len(header)
         return spool
 
+    @staticmethod
+    def size(side: int, count: int) -> int:
+        """Bytes of a complete file."""
+        return len(_header(side, count)) + count * side * side * 3
+
     @property
     def bytes(self) -> int:
         """Size of the complete file."""

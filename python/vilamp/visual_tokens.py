@@ -19,13 +19,16 @@ class VisualTokens:
         model: makes the grids.
         keyframes: int64 `[k]`, ascending.
         count: frames of the video.
+        keyframes_only: leave out the frames that are none.
     """
 
-    def __init__(self, model: ViLAMP, keyframes: Tensor, count: int):
+    def __init__(self, model: ViLAMP, keyframes: Tensor, count: int, keyframes_only: bool = False):
         self._model = model
         self._keyframes = set(keyframes.tolist())
         self._grid = math.prod(model.config.keyframe_grid)
-        length = count + len(self._keyframes) * (self._grid - 1)
+        self._keyframes_only = keyframes_only
+        others = 0 if keyframes_only else count - len(self._keyframes)
+        length = others + len(self._keyframes) * self._grid
         weight = model.image_newline
         # Allocated once: tokens gathered in a list would be there twice when they are joined.
         self.tokens = torch.empty(
@@ -40,11 +43,14 @@ class VisualTokens:
     def add(self, start: int, patches: Tensor, merged: Tensor) -> None:
         """The next frames, from number `start` on: `patches [n, M, H]`, `merged [n, H]`."""
         full = [row for row in range(len(merged)) if self.is_keyframe(start + row)]
-        grids = self._model.keyframe_tokens(patches[full])
         begin = 0
-        for row, grid in zip(full, grids, strict=True):
+        if self._keyframes_only:
+            merged = self.tokens[:0]
+        for row in full:
             self._put(merged[begin:row])
-            self._put(grid)
+            # One at a time: all frames of a batch may be keyframes, and each takes as much again
+            # as its patches.
+            self._put(self._model.keyframe_tokens(patches[row : row + 1])[0])
             begin = row + 1
         self._put(merged[begin:])
 

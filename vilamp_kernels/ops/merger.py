@@ -107,8 +107,10 @@ class StreamingMerger:
             `return_weights` also the weights `[Q, n, M]`, fp32 (fp64 for fp64).
         Raises:
             ValueError: the batch is not the next one or runs past the video, its shape, dtype or
-                device disagrees, or it refers to a frame that comes after it. The state is as
-                before the call.
+                device disagrees, or it refers to a frame that comes after it.
+
+        After any error, torch.OutOfMemoryError among them, the state is as before the call: the
+        same frames can be pushed in smaller batches.
         """
         self._check(patches, start)
         end = start + patches.shape[0]
@@ -204,8 +206,8 @@ class StreamingMerger:
 
     def _keep(self, patches: Tensor, start: int, end: int) -> None:
         """Hold the frames of this batch that later ones need, drop those that none does."""
-        for frame in range(start, end):
-            if self._last_use.get(frame, -1) >= end:
-                self._held[frame] = patches[frame - start].clone()
-        for frame in [f for f in self._held if self._last_use[f] < end]:
-            del self._held[frame]
+        needed = [f for f in range(start, end) if self._last_use.get(f, -1) >= end]
+        # All of them before anything changes: memory may run out half way.
+        copies = {frame: patches[frame - start].clone() for frame in needed}
+        held = {frame: kept for frame, kept in self._held.items() if self._last_use[frame] >= end}
+        self._held = held | copies

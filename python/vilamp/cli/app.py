@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from vilamp.cli.analyze import analyze
 from vilamp.cli.ask import ask
 from vilamp.cli.cache import cache
 from vilamp.cli.doctor import doctor
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (ask, select, profile, cache, doctor):
+for command in (ask, select, profile, analyze, cache, doctor):
     app.command()(command)
 app.add_typer(niah, name="niah")
 

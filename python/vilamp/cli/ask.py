@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vilamp.cli import options
-from vilamp.cli.describe import frames_as_dict, keyframe_lines, keyframes_as_dicts, model_as_dict
+from vilamp.cli.describe import (
+    frames_as_dict,
+    keyframe_lines,
+    keyframes_as_dicts,
+    memory_as_dict,
+    model_as_dict,
+)
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
-from vilamp.cli.options import Sampling, Settings, asked, size
+from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
+from vilamp.method import Method
 
 if TYPE_CHECKING:
     from vilamp.session import Answer, SelectionResult
@@ -35,6 +43,11 @@ def ask(
     fps: options.Fps = 1.0,
     max_frames: options.MaxFrames = None,
     keyframes: options.Keyframes = None,
+    selector: options.Selector = "dks",
+    merging: options.Merging = "dfm",
+    tau: options.Tau = None,
+    alpha: options.Alpha = None,
+    lam: options.Lam = None,
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
     max_new_tokens: Annotated[
@@ -55,7 +68,9 @@ def ask(
             help="Seed of that drawing: same seed, same answer.",
         ),
     ] = 0,
-    batch: options.Batch = 16,
+    batch: options.Batch = "auto",
+    budget: options.Budget = None,
+    release_towers: options.ReleaseTowers = None,
     spool: options.Spool = "2GiB",
     cache: options.CacheOption = True,
     report: Annotated[
@@ -76,8 +91,10 @@ def ask(
         compat=compat,
         sampling=sampling,
     )
+    method = Method(selector, merging, tau=tau, alpha=alpha, lam=lam)
     questions = [asked(question) for question in questions]
     spool_bytes = size(spool, "--spool")
+    frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(report, "--report", video) if report else None
 
     frames = open_frames(video, settings)
@@ -87,32 +104,39 @@ def ask(
         session = loaded.session(
             frames,
             keyframes=settings.keyframes,
-            batch=batch,
+            method=method,
+            batch=frames_at_once,
+            budget=most_bytes,
+            release_towers=release_towers,
             spool=spool_bytes,
             cache=open_cache(cache),
             progress=bars,
         )
-        stream = AnswerStream(bars, titled=len(questions) > 1)
-        for answer in session.answers(
-            questions,
-            max_new_tokens=max_new_tokens,
-            do_sample=temperature > 0,
-            temperature=temperature or 1.0,
-            seed=seed,
-            on_question=None if json else stream.begin,
-            on_text=None if json else stream,
-            illustrate=_worth_showing if output else None,
-        ):
-            answers.append(answer)
-            if not json:
-                print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
+        with session:
+            stream = AnswerStream(bars, titled=len(questions) > 1)
+            for answer in session.answers(
+                questions,
+                max_new_tokens=max_new_tokens,
+                do_sample=temperature > 0,
+                temperature=temperature or 1.0,
+                seed=seed,
+                on_question=None if json else stream.begin,
+                on_text=None if json else stream,
+                illustrate=_worth_showing if output else None,
+            ):
+                answers.append(answer)
+                if not json:
+                    print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
 
     used = {
+        **asdict(method),
         **settings.as_dict(),
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "seed": seed,
-        "batch": batch,
+        "batch": frames_at_once,
+        "budget": most_bytes,
+        "release_towers": release_towers,
         "spool": spool_bytes,
         "cache": cache,
     }
@@ -124,6 +148,7 @@ def ask(
             "video": frames_as_dict(frames, answers[0].selection),
             "model": model_as_dict(model, loaded),
             "settings": used,
+            "memory": memory_as_dict(session.plan),
             "notes": session.notes,
             "report": str(output.path) if output else None,
         }

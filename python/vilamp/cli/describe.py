@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vilamp.clock import clock
 
 if TYPE_CHECKING:
+    from vilamp.memory import Plan
     from vilamp.model import ViLAMP
     from vilamp.session import Keyframe, SelectionResult
     from vilamp.video import FrameSource
@@ -51,6 +52,15 @@ def model_as_dict(name: str, model: ViLAMP) -> dict[str, object]:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
+
+
+def memory_as_dict(plan: Plan, answered: bool = True) -> dict[str, object]:
+    """How the work was divided, and the most memory that it was expected to take."""
+    found: dict[str, object] = {"predicted_peak_bytes": plan.peak, "batch": plan.batch}
+    if answered:
+        found["prefill_chunk"] = plan.prefill_chunk
+        found["release_towers"] = plan.release_towers
+    return found
 
 
 def keyframe_lines(keyframes: Sequence[Keyframe], columns: int = 80) -> str:

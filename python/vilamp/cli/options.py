@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vilamp.errors import InputError
+from vilamp.method import MERGINGS, SELECTORS
 
 DTYPES = {
     "fp32": "float32",
@@ -75,6 +76,36 @@ SamplingOption = Annotated[
     Sampling,
     typer.Option("--sampling", help="Frames by time, or by count as the published code does."),
 ]
+Selector = Annotated[
+    str,
+    typer.Option(
+        "--selector",
+        metavar="NAME",
+        help=f"How keyframes are chosen: {', '.join(SELECTORS)}.",
+    ),
+]
+Merging = Annotated[
+    str,
+    typer.Option(
+        "--merging",
+        metavar="NAME",
+        help=f"What other frames become: {', '.join(MERGINGS)}.",
+    ),
+]
+Tau = Annotated[
+    float | None,
+    typer.Option(
+        "--tau", help="dks: passes over frames more alike than this. [default: the model's]"
+    ),
+]
+Alpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="dfm: temperature over patches. [default: the model's]"),
+]
+Lam = Annotated[
+    float | None,
+    typer.Option("--lam", help="dfm: weight of likeness to the keyframe before. [default: 1]"),
+]
 Spool = Annotated[
     str,
     typer.Option(
@@ -88,8 +119,27 @@ CacheOption = Annotated[
     typer.Option("--cache/--no-cache", help="Keep what a later question on the video can use."),
 ]
 Batch = Annotated[
-    int,
-    typer.Option("--batch", min=1, help="Frames that a vision tower is given at once."),
+    str,
+    typer.Option(
+        "--batch",
+        metavar="N|auto",
+        help="Frames that a vision tower is given at once; auto: 16, on a GPU what fits.",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        help="Memory not to exceed, weights included; refused before the work if too small.",
+    ),
+]
+ReleaseTowers = Annotated[
+    bool | None,
+    typer.Option(
+        "--release-towers/--keep-towers",
+        help="Move the vision towers off a GPU while they are not needed. [default: if it has to]",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -166,6 +216,32 @@ def size(text: str, option: str) -> int:
     number, prefix, binary = match.groups()
     power = "KMGT".index(prefix.upper()) + 1 if prefix else 0
     return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def batch_size(text: str) -> int | None:
+    """Frames in a batch, None for auto.
+
+    Raises:
+        InputError: neither auto nor a whole number from 1 on.
+    """
+    text = text.strip().lower()
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
+        raise InputError(f"--batch: wanted auto or a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def budget_bytes(text: str | None) -> int | None:
+    """Bytes of `--budget`, None for no budget.
+
+    Raises:
+        InputError: it is no size, or 0.
+    """
+    count = size(text, "--budget") if text is not None else None
+    if count == 0:
+        raise InputError(f"--budget: wanted a size above 0, got {text!r}")
+    return count
 
 
 def asked(question: str) -> str:

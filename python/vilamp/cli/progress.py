@@ -17,6 +17,7 @@ from rich.progress import (
 
 LABELS = {
     "load": "loading the model",
+    "hash": "recognising the video",
     "embed": "looking at every frame",
     "merge": "reading keyframes, merging the rest",
     "answer": "answering",
@@ -25,6 +26,7 @@ LABELS = {
     "render": "writing one file of each case",
     "questions": "asking",
     "profile": "running the model on nothing",
+    "questions": "questions",
 }
 """What a phase is called on the screen."""
 

@@ -13,12 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from vilamp.cli import options
-from vilamp.cli.describe import frames_as_dict, keyframes_as_dicts, model_as_dict
+from vilamp.cli.describe import (
+    frames_as_dict,
+    keyframes_as_dicts,
+    memory_as_dict,
+    model_as_dict,
+)
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
-from vilamp.cli.options import Sampling, Settings, asked
+from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes
 from vilamp.cli.output import OutputFile, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
+from vilamp.method import Method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +44,12 @@ def select(
     fps: options.Fps = 1.0,
     max_frames: options.MaxFrames = None,
     keyframes: options.Keyframes = None,
+    selector: options.Selector = "dks",
+    tau: options.Tau = None,
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
-    batch: options.Batch = 16,
+    batch: options.Batch = "auto",
+    budget: options.Budget = None,
     cache: options.CacheOption = True,
     sheet: Annotated[
         Path | None,
@@ -60,7 +69,9 @@ def select(
         compat=compat,
         sampling=sampling,
     )
+    method = Method(selector, tau=tau)
     query = asked(query)
+    frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(sheet, "--sheet", video) if sheet else None
 
     frames = open_frames(video, settings)
@@ -69,13 +80,16 @@ def select(
         session = loaded.session(
             frames,
             keyframes=settings.keyframes,
-            batch=batch,
+            method=method,
+            batch=frames_at_once,
+            budget=most_bytes,
             # There is no second sweep to spool for.
             spool=0,
             cache=open_cache(cache),
             progress=bars,
         )
-        found = session.select(query)
+        with session:
+            found = session.select(query)
         # Kept here: the sheet reads the video once more, and only as far as it must.
         skipped = frames.skipped
         seen = frames_as_dict(frames, found)
@@ -92,7 +106,15 @@ def select(
                 "times": found.times,
                 "video": seen,
                 "model": model_as_dict(model, loaded),
-                "settings": {**settings.as_dict(), "batch": batch, "cache": cache},
+                "settings": {
+                    **settings.as_dict(),
+                    "selector": selector,
+                    "tau": tau,
+                    "batch": frames_at_once,
+                    "budget": most_bytes,
+                    "cache": cache,
+                },
+                "memory": memory_as_dict(session.plan, answered=False),
                 "notes": session.notes,
                 "sheet": str(output.path) if output else None,
             }

@@ -67,15 +67,16 @@ class TransformersVideoModel:
     @torch.no_grad()
     def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
         numbers = evenly_spaced(len(video), self.frames)
-        pictures = _pictures(video, numbers)
+        pictures, _ = pictures_at(video, numbers)
         for question in questions:
-            inputs = self._inputs(pictures, question.text)
+            inputs = self.inputs(pictures, question.text)
             ids = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
             new = ids[:, inputs["input_ids"].shape[1] :]
             (text,) = self.processor.batch_decode(new, skip_special_tokens=True)
             yield Reply(text.strip(), numbers)
 
-    def _inputs(self, pictures: np.ndarray, text: str) -> dict[str, Any]:
+    def inputs(self, pictures: np.ndarray, text: str) -> dict[str, Any]:
+        """The model's arguments for pictures uint8 `[n, H, W, 3]` and a question."""
         videos = getattr(self.processor, "video_processor", None) is not None
         seen = [{"type": "video"}] if videos else [{"type": "image"}] * len(pictures)
         turn = {"role": "user", "content": [*seen, {"type": "text", "text": text}]}
@@ -103,13 +104,18 @@ def evenly_spaced(count: int, frames: int) -> list[int]:
     return [int((i + 0.5) * count / k) for i in range(k)]
 
 
-def _pictures(video: FrameSource, numbers: Sequence[int]) -> np.ndarray:
-    """uint8 `[n, H, W, 3]`, all of the size of the first."""
-    wanted, found = set(numbers), []
+def pictures_at(video: FrameSource, numbers: Sequence[int]) -> tuple[np.ndarray, list[float]]:
+    """uint8 `[n, H, W, 3]`, all of the size of the first, and their times in seconds.
+
+    Raises:
+        VideoError: the video has fewer frames than it had.
+    """
+    wanted, found, times = set(numbers), [], []
     for frame in video:
         if frame.index in wanted:
             height, width = (found[0] if found else frame.image).shape[:2]
             found.append(fit(frame.image, width, height))
+            times.append(frame.time)
             if len(found) == len(wanted):
                 break
     if len(found) < len(wanted):
@@ -117,7 +123,7 @@ def _pictures(video: FrameSource, numbers: Sequence[int]) -> np.ndarray:
             f"{video.info.path or 'video'}: changed while it was read, wanted {len(wanted)} "
             f"frames, got {len(found)}"
         )
-    return np.stack(found)
+    return np.stack(found), times
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:

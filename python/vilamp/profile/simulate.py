@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..generate import PREFILL_CHUNK
 from ..keyframes import Selection
@@ -44,10 +44,13 @@ class Settings:
     """Frames that a vision tower is given at once; `VideoSession`'s default."""
     prefill_chunk: int = PREFILL_CHUNK
     release_towers: bool = False
-    """Vision towers, projector and maps leave the device before the prompt is read."""
+    """CLIP leaves the device before the second sweep, SigLIP, projector and maps before the prompt
+    is read."""
     new_tokens: int = 64
     keyframes: int | None = None
     """Budget of keyframes; the model's when None."""
+    questions: int = 1
+    """Asked together: both sweeps are shared, the tokens of all wait for the answers."""
 
 
 @dataclass
@@ -144,14 +147,17 @@ class _Run:
         with _Phase(self, "select"):
             # As many tokens as a question has that fills CLIP's context.
             context = self.model.config.clip_config.text_config.max_position_embeddings
-            question = self.model.embed_question(torch.zeros((1, context), dtype=torch.int64))
+            text = torch.zeros((1, context), dtype=torch.int64)
+            # One after the other, as in a session.
+            each = [self.model.embed_question(text) for _ in range(self.settings.questions)]
+            question = torch.cat(each)
             selection = self.model.select(embeds, question, self.settings.keyframes)
+        self.release(self.model.frame_selector)
         with _Phase(self, "merge"):
-            visual = self.merge(question, selection)
-        if self.settings.release_towers:
-            for module in self.model.vision_modules():
-                self.meter.release(*module.parameters(), *module.buffers())
-        self.answer(visual)
+            visuals = self.merge(question, selection)
+        self.release(*self.model.vision_modules())
+        # The first is the one that has the others waiting beside it.
+        self.answer(visuals[0])
 
     def embed(self) -> Tensor:
         size = self.model.config.clip_config.vision_config.image_size
@@ -163,18 +169,26 @@ class _Run:
             del parts
         return torch.cat(embeds)
 
-    def merge(self, question: Tensor, selection: Selection) -> Tensor:
+    def release(self, *modules: nn.Module) -> None:
+        if self.settings.release_towers:
+            for module in modules:
+                self.meter.release(*module.parameters(), *module.buffers())
+
+    def merge(self, question: Tensor, selection: Selection) -> list[Tensor]:
         size = self.model.config.vision_config.image_size
         merger = self.model.merger(question, selection)
-        visual = VisualTokens(self.model, selection.indices[0], self.found.frames)
+        visuals = [
+            VisualTokens(self.model, indices, self.found.frames) for indices in selection.indices
+        ]
         waiting = self.pixels(AHEAD * self.settings.batch, size, self.model.dtype)
         for start, stop in self.batches("merge"):
             parts = self.pixels(stop - start, size, waiting.dtype)
             patches = self.read("patches", self.model.patches, parts)
             merged = merger.push(patches, start)
-            visual.add(start, patches, merged[0])
-            del parts, patches, merged
-        return visual.tokens
+            for tokens, visual in zip(merged, visuals, strict=True):
+                visual.add(start, patches, tokens)
+            del parts, patches, merged, tokens
+        return [visual.tokens for visual in visuals]
 
     def pixels(self, n: int, size: int, dtype: torch.dtype) -> Tensor:
         """Frames as a tower wants them; one tensor has the bytes of as many as there are frames."""

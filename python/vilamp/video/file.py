@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,7 @@ from .streams import choose_stream
 from .types import Frame, Skipped, VideoInfo
 
 HASH_BLOCK = 1 << 20
+MB = 10**6
 
 
 class _Damage(Exception):
@@ -87,12 +89,15 @@ class VideoFile(FrameSource):
             )
         yield from self._frames(done, careful=True)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
         """Hash of the whole file, the stream and the sampling."""
         digest = hashlib.sha256(repr((self._settings, self._stream)).encode())
         with self.path.open("rb") as file:
-            while block := file.read(HASH_BLOCK):
+            total = os.fstat(file.fileno()).st_size
+            for block in iter(lambda: file.read(HASH_BLOCK), b""):
                 digest.update(block)
+                if progress is not None:
+                    progress(file.tell() // MB, total // MB)
         return digest.hexdigest()
 
     def _frames(self, first: int, careful: bool) -> Iterator[Frame]:

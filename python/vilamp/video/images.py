@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -134,11 +134,14 @@ class Pictures(FrameSource):
             image, pts = held
             yield Frame(index, time, image.copy(), pts)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
         """Hash of all pictures in order and of the sampling."""
         digest = hashlib.sha256(repr((str(self._fps), self._positions.tolist())).encode())
-        for part in self._content():
+        total = self.info.frame_count
+        for number, part in enumerate(self._content()):
             digest.update(hashlib.sha256(part).digest())
+            if progress is not None:
+                progress(min(number + 1, total), total)
         return digest.hexdigest()
 
 

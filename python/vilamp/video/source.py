@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from .types import Frame, Skipped, VideoInfo
@@ -31,8 +31,13 @@ class FrameSource(ABC):
         """Frames in time order. Raises `VideoError` when the source has gone or changed."""
 
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Hex digest of the content and of the sampling: equal for equal frames, a cache key."""
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
+        """Hex digest of the content and of the sampling: equal for equal frames, a cache key.
+
+        Args:
+            progress: called as `progress(done, total)` now and then, in MB of a file or in
+                pictures.
+        """
 
     def batches(self, size: int) -> Iterator[list[Frame]]:
         """Frames in lists of `size`, the last one shorter when they do not divide evenly."""

@@ -1,0 +1,100 @@
+"""Merging in the manner of a Q-Former: a learned query attends to the patches of each frame.
+
+Unlike differential merging it compares a frame with no other, and what it looks for is learned.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from .simple import NAME
+
+FILE = "learned_queries.safetensors"
+"""Beside a model's weights, where such queries were trained for it."""
+
+
+class LearnedQueries(nn.Module):
+    """One query per question, a learned vector plus a map of the question's embedding.
+
+    Args:
+        patch_width: H, width of the patches.
+        query_width: D, width of the question's embedding.
+        width: P, of queries and keys.
+    """
+
+    def __init__(self, patch_width: int, query_width: int, width: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(width))
+        self.of_question = nn.Linear(query_width, width, bias=False)
+        self.key = nn.Linear(patch_width, width, bias=False)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> LearnedQueries:
+        """Those that were trained for the model of a folder.
+
+        Raises:
+            CheckpointError: there are none, or the file is not of this form.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise CheckpointError(
+                f"{folder} has no {FILE}: merging by learned queries needs queries trained for it"
+            )
+        try:
+            tensors = load_file(path)
+            width, patch_width = tensors["key.weight"].shape
+            queries = cls(patch_width, tensors["of_question.weight"].shape[1], width)
+            queries.load_state_dict(tensors)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: no learned queries ({error})") from error
+        return queries.requires_grad_(False)
+
+    def weights(self, patches: Tensor, questions: Tensor) -> Tensor:
+        """fp32 `[Q, n, M]`, summing to 1 over patches.
+
+        Args:
+            patches: `[n, M, H]`.
+            questions: `[Q, D]`.
+        """
+        query = self.query + self.of_question(questions.to(self.query))
+        key = self.key(patches.to(self.query))
+        logits = torch.einsum("qp,nmp->qnm", query, key) * key.shape[-1] ** -0.5
+        return logits.float().softmax(-1)
+
+
+class QueryMerger:
+    """`LearnedQueries` for a video that arrives in batches.
+
+    Args:
+        queries: trained for this model.
+        questions: `[Q, D]`.
+        output: the projector's last layer.
+    """
+
+    def __init__(self, queries: LearnedQueries, questions: Tensor, output: nn.Linear):
+        self._queries, self._questions, self._output = queries, questions, output
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """Number of frames pushed so far: the `start` of the next push."""
+        return self._position
+
+    @torch.no_grad()
+    def push(
+        self, patches: Tensor, start: int, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """As `simple.FrameByFrame.push`."""
+        if start != self._position:
+            raise ValueError(f"{NAME}: wanted start {self._position}; given start {start}")
+        weights = self._queries.weights(patches, self._questions)
+        pooled = torch.einsum("qnm,nmh->qnh", weights, patches.float())
+        tokens = self._output(pooled.to(self._output.weight))
+        self._position += len(patches)
+        return (tokens, weights) if return_weights else tokens

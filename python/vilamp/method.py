@@ -1,0 +1,61 @@
+"""How keyframes are chosen and other frames merged, by name: the paper's way, and others.
+
+    model.session(video, method=Method(selector="uniform"))
+    vilamp ask video.mp4 "..." --selector mmr --merging mean
+
+`vilamp.selectors` and `vilamp.mergings` have one file for each name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import InputError
+
+# Named here and not where they are made: the command line wants names without importing PyTorch.
+SELECTORS = ("dks", "uniform", "top-k", "clusters", "aks", "mmr", "dpp", "bolt")
+MERGINGS = ("dfm", "mean", "max", "queries", "none")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is done with the frames of a video; None leaves a number to the model.
+
+    Attributes:
+        selector: which frames are kept in full, a name in `SELECTORS`.
+        merging: what becomes of the others, a name in `MERGINGS`.
+        keyframes: budget per question.
+        tau: `dks`: a frame whose cosine with a keyframe is greater is not taken.
+        alpha: `dfm`: temperature of the softmax over patches.
+        lam: `dfm`: weight of the likeness to the reference frame; 1 in the paper.
+    Raises:
+        InputError: an unknown name, or a number out of its range.
+    """
+
+    selector: str = "dks"
+    merging: str = "dfm"
+    keyframes: int | None = None
+    tau: float | None = None
+    alpha: float | None = None
+    lam: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("selector", self.selector, SELECTORS),
+            ("merging", self.merging, MERGINGS),
+        ):
+            if value not in known:
+                raise InputError(f"{name}: wanted one of {', '.join(known)}, got {value!r}")
+        if self.keyframes is not None and self.keyframes < 1:
+            raise InputError(f"keyframes: wanted at least 1, got {self.keyframes}")
+        if self.tau is not None and not -1 <= self.tau <= 1:
+            raise InputError(f"tau: wanted a cosine from -1 to 1, got {self.tau:g}")
+        if self.alpha is not None and not (self.alpha > 0 and math.isfinite(self.alpha)):
+            raise InputError(f"alpha: wanted more than 0, got {self.alpha:g}")
+        if self.lam is not None and not math.isfinite(self.lam):
+            raise InputError(f"lam: wanted a finite number, got {self.lam:g}")
+
+
+PAPER = Method()
+"""Differential selection and merging, with the model's own numbers."""
