@@ -103,7 +103,7 @@ class Cases:
         root: folder of the sources.
         fps: frames looked at per second.
         source: what the sources are, for tables: "drawn needle", ...
-        cases: in the order in which they are best run.
+        cases: in the order in which they are run.
     """
 
     folder: Path
