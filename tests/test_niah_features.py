@@ -133,10 +133,9 @@ def test_too_little_space_is_another_way_to_the_same_answers(model, cases, tmp_p
     playlist = cases.playlist(cases.cases[0], Opened())
     questions = [Question(q.question) for q in cases.cases[0].questions]
     frame = 64 * 128 * 4 + 64 * 4
-    frames = sum(
-        max(p.stop for p in playlist.pieces if p.path == path)
-        for path in {p.path for p in playlist.pieces}
-    )
+    held = {p.path: len(playlist.opened[p.path]) for p in playlist.pieces}
+    ends = {path: max(p.stop for p in playlist.pieces if p.path == path) for path in held}
+    frames = sum(min(-(-end // 16) * 16, held[path]) for path, end in ends.items())
     enough = Features(model, Cache(tmp_path / "enough", frames * frame))
     little = Features(model, Cache(tmp_path / "little", frames * frame - 1))
     assert enough.fits(playlist) and not little.fits(playlist)
