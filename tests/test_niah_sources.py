@@ -82,6 +82,8 @@ def test_own_videos(videos, tmp_path):
         ({"needles": [{"video": "n1.mp4", "questions": [asked(answer="C")]}]}, "one of AB"),
         ({"needles": [{"video": "n1.mp4", "questions": [asked(" ")]}]}, "wanted a question"),
         ({"needles": 3}, "not a file of needles"),
+        ({"needles": [{"video": "n1.mp4", "start": "x"}]}, "not a file of needles"),
+        ({"needles": [{"video": "n1.mp4", "start": float("nan")}]}, "has 12 s"),
     ],
 )
 def test_own_files_that_cannot_be_used(videos, tmp_path, changes, message):
