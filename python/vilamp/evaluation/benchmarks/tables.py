@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InputError
 
-LARGEST = 512 << 20
+LARGEST = 128 << 20
 """Bytes of a table; the largest of the published ones has a few MB."""
 MOST_ROWS = 5_000_000
 
@@ -105,7 +105,9 @@ class Row:
     def seconds(self, name: str, default: float | None = None) -> float:
         """A finite number of seconds."""
         value = self.fields.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # Not `> 1e9`: NaN is neither.
+        if not (number and abs(value) <= 1e9):
             raise self._wrong(name, "seconds", value)
         return float(value)
 
