@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from vilamp.errors import InputError
+from vilamp.method import Method
 
 MOST_FRAMES = 1_000_000
 SECONDS = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
@@ -56,17 +58,18 @@ def seconds_of(text: str) -> tuple[float, float]:
     return low, high
 
 
-def method_names(texts: list[str]) -> list[tuple[str, str]]:
-    """Selector and merging of methods such as dks+dfm, each method once.
+def methods_of(texts: Sequence[str], keyframes: int | None) -> list[Method]:
+    """Methods such as dks+dfm, selector and merging, each once.
 
     Raises:
-        InputError: not two names.
+        InputError: not two names, or an unknown one.
     """
-    found: list[tuple[str, str]] = []
+    found: list[Method] = []
     for text in texts:
         selector, plus, merging = text.strip().lower().partition("+")
-        if not (selector and plus and merging) or "+" in merging:
+        if not plus:
             raise InputError(f"--method: wanted selector+merging, as in dks+dfm, got {text!r}")
-        if (selector, merging) not in found:
-            found.append((selector, merging))
+        method = Method(selector, merging, keyframes)
+        if method not in found:
+            found.append(method)
     return found

@@ -9,7 +9,7 @@ import typer
 
 from vilamp.cli import options
 from vilamp.cli.loading import load_model
-from vilamp.cli.niah_options import method_names
+from vilamp.cli.niah_options import methods_of
 from vilamp.cli.options import Sampling, Settings, size
 from vilamp.cli.output import note, print_json
 from vilamp.cli.progress import ProgressBars
@@ -89,7 +89,7 @@ def run(
     space = size(features, "--features")
     if vlm is not None and method:
         raise InputError("--vlm and --method: a transformers model has no method of ours")
-    methods = method_names(method or list(METHODS))
+    methods = methods_of(method or METHODS, keyframes)
 
     with ProgressBars() as bars:
         bars("load", 0, None)
@@ -117,7 +117,7 @@ def run(
 
             loaded = load_model(settings, bars)
             kept = Features(loaded, Cache(folder / "features", space), batch)
-            models = ours(loaded, kept, methods, keyframes=keyframes, max_new_tokens=max_new_tokens)
+            models = ours(loaded, kept, methods, max_new_tokens)
         bars("load", 1, 1)
         found = [_run_one(one, cases, part, rendered, bars) for one in models]
 

@@ -26,7 +26,6 @@ LABELS = {
     "render": "writing one file of each case",
     "questions": "asking",
     "profile": "running the model on nothing",
-    "questions": "questions",
 }
 """What a phase is called on the screen."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
+from ..method import PAPER, Method
 from ..video import FrameSource
 
 if TYPE_CHECKING:
@@ -73,10 +74,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-DEFAULT_METHOD = {"selector": "dks", "merging": "dfm"}
-
-
-def _given(method: Any) -> dict[str, Any]:
+def _given(method: Method) -> dict[str, Any]:
     """The settings of a method that are not left to the model."""
     return {name: value for name, value in asdict(method).items() if value is not None}
 
@@ -88,7 +86,7 @@ class ViLAMPVideoModel:
         model: from `ViLAMP.from_pretrained`.
         name: in tables and figures.
         max_new_tokens: longest answer.
-        options: of `model.session`, such as `keyframes`, `batch`, `cache` or `progress`.
+        options: of `model.session`, such as `method`, `keyframes`, `batch` or `cache`.
     """
 
     def __init__(
@@ -98,13 +96,14 @@ class ViLAMPVideoModel:
         self.options = options
 
     def settings(self) -> dict[str, Any]:
-        method = self.options.get("method")
+        method = self.options.get("method", PAPER)
+        keyframes = self.options.get("keyframes") or method.keyframes
         return {
             "weights": weights_fingerprint(self.model),
             "compat": self.model.config.compat,
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "keyframes": self.options.get("keyframes") or self.model.config.keyframes,
-            "method": dict(DEFAULT_METHOD) if method is None else _given(method),
+            "keyframes": keyframes or self.model.config.keyframes,
+            "method": _given(method),
             "max_new_tokens": self.max_new_tokens,
         }
 
@@ -113,9 +112,12 @@ class ViLAMPVideoModel:
         return self.model.session(video, **self.options)
 
     def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
-        session = self.session(video)
         texts = [question.text for question in questions]
         queries = [question.query for question in questions]
-        for answer in session.answers(texts, queries=queries, max_new_tokens=self.max_new_tokens):
-            frames = [keyframe.index for keyframe in answer.selection.keyframes]
-            yield Reply(answer.text, frames)
+        # What the session holds on disk and in memory is not kept for the next video.
+        with self.session(video) as session:
+            for answer in session.answers(
+                texts, queries=queries, max_new_tokens=self.max_new_tokens
+            ):
+                frames = [keyframe.index for keyframe in answer.selection.keyframes]
+                yield Reply(answer.text, frames)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -103,7 +103,7 @@ class Cases:
         root: folder of the sources.
         fps: frames looked at per second.
         source: what the sources are, for tables: "drawn needle", ...
-        cases: in the order in which they are best run.
+        cases: in the order in which they are run.
     """
 
     folder: Path
@@ -189,7 +189,7 @@ def read_cases(folder: Path, root: Path | None = None) -> Cases:
             source=str(head["source"]),
             cases=tuple(_from_dict(json.loads(line)) for line in lines[1:]),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: not a file of cases ({error!r})") from error
     _require_unique(path, (f"{c.id}/{q.id}" for c in found.cases for q in c.questions))
     return found
@@ -220,7 +220,12 @@ def _from_dict(found: dict[str, Any]) -> Case:
 
 
 def _question(found: dict[str, Any]) -> AskedQuestion:
-    return AskedQuestion(**{**found, "options": tuple(map(str, found.get("options", ())))})
+    times = {
+        "start": float(found.pop("start", 0.0)),
+        "end": float(found.pop("end", math.inf)),
+    }
+    options = tuple(map(str, found.pop("options", ())))
+    return AskedQuestion(**{k: str(v) for k, v in found.items()}, options=options, **times)
 
 
 def _positive(fps: Any) -> float:
@@ -239,7 +244,5 @@ def _require_unique(path: Path, ids: Iterable[str]) -> None:
 
 def with_videos(cases: Cases, videos: Sequence[str]) -> Cases:
     """The cases with the names of their rendered files, one per case."""
-    from dataclasses import replace
-
     pairs = zip(cases.cases, videos, strict=True)
     return replace(cases, cases=tuple(replace(case, video=video) for case, video in pairs))

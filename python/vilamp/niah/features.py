@@ -49,10 +49,12 @@ class Features:
         self._towers = TowerBatches()
 
     def fits(self, playlist: Playlist) -> bool:
-        """Whether the files of a play list leave room for each other."""
+        """Whether the files of a play list leave room for each other, in whole parts."""
         ends: dict[object, int] = {}
         for piece in playlist.pieces:
-            ends[piece.path] = max(ends.get(piece.path, 0), piece.stop)
+            held = len(playlist.opened[piece.path])
+            whole = min(math.ceil(piece.stop / CHUNK) * CHUNK, held)
+            ends[piece.path] = max(ends.get(piece.path, 0), whole)
         return sum(ends.values()) * self._frame_bytes <= self._cache.limit
 
     def parts(

@@ -1,4 +1,4 @@
-"""Models to measure, by name: this package's with a method, or one of transformers."""
+"""This package's model with several methods, each a model to measure."""
 
 from __future__ import annotations
 
@@ -12,42 +12,33 @@ from .features import Features
 if TYPE_CHECKING:
     from ..model import ViLAMP
 
-METHODS = ("dks+dfm", "uniform+dfm", "dks+mean")
-"""Selector and merging: the paper's, evenly spaced keyframes, plain means."""
-_SHORT = {"dks", "dfm", "aks", "mmr", "dpp", "bolt"}
+_CAPITALS = {"dks", "dfm", "aks", "mmr", "dpp", "bolt"}
 
 
-def name_of(selector: str, merging: str) -> str:
+def name_of(method: Method) -> str:
     """Such as DKS + DFM, or uniform + DFM."""
-    return " + ".join(n.upper() if n in _SHORT else n for n in (selector, merging))
+    names = (method.selector, method.merging)
+    return " + ".join(name.upper() if name in _CAPITALS else name for name in names)
 
 
 def ours(
-    model: ViLAMP,
-    features: Features,
-    methods: Sequence[tuple[str, str]],
-    *,
-    keyframes: int | None = None,
-    max_new_tokens: int = 64,
+    model: ViLAMP, features: Features, methods: Sequence[Method], max_new_tokens: int
 ) -> list[FeatureViLAMP]:
     """One model per method; they share the features.
 
     Args:
         model: from `ViLAMP.from_pretrained`.
         features: of its towers.
-        methods: selector and merging of each, see `vilamp.method`.
-        keyframes: budget; the model's when None.
+        methods: how each chooses keyframes and merges the rest.
         max_new_tokens: longest answer.
-    Raises:
-        InputError: an unknown selector or merging.
     """
     return [
         FeatureViLAMP(
             model,
             features,
-            name=name_of(selector, merging),
+            name=name_of(method),
             max_new_tokens=max_new_tokens,
-            method=Method(selector=selector, merging=merging, keyframes=keyframes),
+            method=method,
         )
-        for selector, merging in methods
+        for method in methods
     ]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, ViLAMPError
 from .cases import AskedQuestion, Needle, inside
 from .planning import Grid, Haystack, Source
 from .playlist import Opened
@@ -62,7 +62,9 @@ def read_own(
             for number, entry in enumerate(found["needles"])
         ]
         names = [str(name) for name in found["haystacks"]]
-    except (KeyError, TypeError, AttributeError) as error:
+    except ViLAMPError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a file of needles and haystacks ({error!r})") from error
     return keep_lengths(needles, needle_seconds), stacks(names, root, grid, haystacks, opened)
 

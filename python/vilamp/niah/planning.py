@@ -59,10 +59,11 @@ class Grid:
 
 
 def plan(grid: Grid, needles: Sequence[Needle], haystacks: Sequence[Haystack]) -> list[Case]:
-    """All cases of a grid, those of a haystack together.
+    """All cases of a grid, cell by cell.
 
     Each length uses the same needles, at other depths: so lengths are compared on the same
-    questions, and depths too over all lengths. A needle always goes into the same haystack.
+    questions, and depths too over all lengths. A needle always goes into the same haystack. Every
+    `grid.needles`-th case is one of each cell, so that parts of a run are evenly spread too.
 
     A needle begins and ends on whole frames, so that the rest of the haystack keeps its own.
 
@@ -84,10 +85,8 @@ def plan(grid: Grid, needles: Sequence[Needle], haystacks: Sequence[Haystack]) -
             for m in range(grid.needles):
                 number = (group * grid.needles + m) % len(needles)
                 haystack = haystacks[number % len(haystacks)]
-                found.append(
-                    (number % len(haystacks), _case(grid, length, depth, needles[number], haystack))
-                )
-    return [case for _, case in sorted(found, key=lambda pair: pair[0])]
+                found.append(_case(grid, length, depth, needles[number], haystack))
+    return found
 
 
 def _case(grid: Grid, length: int, depth: float, needle: Needle, haystack: Haystack) -> Case:

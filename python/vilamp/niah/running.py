@@ -107,9 +107,10 @@ def _within(frames: Sequence[int], start: float, end: float) -> int:
 
 
 def digest(cases: Cases) -> str:
-    """Tells one set of cases from another, wherever the sources are."""
+    """Tells one set of cases from another, wherever the sources are and in whatever order."""
     # A file of a case shows what its play list shows.
-    content = [{**asdict(case), "video": None} for case in cases.cases]
+    ordered = sorted(cases.cases, key=lambda case: case.id)
+    content = [{**asdict(case), "video": None} for case in ordered]
     text = json.dumps([cases.fps, cases.source, content])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

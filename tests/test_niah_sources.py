@@ -1,0 +1,201 @@
+"""Needles and haystacks of one's own, and in Video-MME's layout."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+from niah_files import numbered_video
+from vilamp import InputError
+from vilamp.niah.build import build_cases
+from vilamp.niah.cases import read_cases
+from vilamp.niah.planning import Grid
+from vilamp.niah.playlist import Opened
+from vilamp.niah.video_mme import read_video_mme
+
+GRID = Grid(lengths=(40, 60), depths=(0.0, 1.0), needles=1)
+SECONDS = (10.0, 30.0)
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two needles, one clip that is too short, and haystacks of 35 and 40 s."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, seconds in (("n1", 12), ("n2", 20), ("tiny", 4), ("h1", 35), ("h2", 40)):
+        numbered_video(folder / f"{name}.mp4", seconds, 20)
+    return folder
+
+
+def asked(text="What is it?", **more):
+    return {"question": text, "answer": "B", "options": ["one", "two"], "kind": "detail", **more}
+
+
+def own(folder, **changes):
+    """A file of questions beside the videos."""
+    needles = [
+        {"video": "n1.mp4", "questions": [asked(), asked("And where?", answer="A")]},
+        {
+            "video": "n2.mp4",
+            "start": 4,
+            "end": 16.5,
+            "questions": [{"question": "Who?", "answer": "me"}],
+        },
+        {"video": "tiny.mp4", "questions": [asked()]},
+    ]
+    content = {"haystacks": ["h1.mp4", "h2.mp4"], "needles": needles, **changes}
+    path = folder / "questions.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_own_videos(videos, tmp_path):
+    folder = tmp_path / "cases"
+    build_cases(folder, GRID, questions=own(videos), needle_seconds=SECONDS)
+    cases = read_cases(folder)
+    assert cases.source == "own videos" and cases.root == videos.resolve()
+    assert {c.needle for c in cases.cases} == {"n00", "n01"}, "the tiny one is left out"
+    assert {c.haystack for c in cases.cases} == {"h0", "h1"}
+    opened = Opened()
+    for case in cases.cases:
+        playlist = cases.playlist(case, opened)
+        assert len(playlist) == len(list(playlist)) == case.frames
+    first, second = (next(c for c in cases.cases if c.needle == n) for n in ("n00", "n01"))
+    assert [q.answer for q in first.questions] == ["B", "A"]
+    assert first.questions[0].options == ("one", "two") and first.questions[0].kind == "detail"
+    assert second.needle_end - second.needle_start == 12, "whole frames of 4 to 16.5 s"
+    assert second.questions[0].options == () and second.questions[0].kind == "all"
+    build_cases(folder, GRID, questions=own(videos), needle_seconds=SECONDS, per_needle=1)
+    assert {len(c.questions) for c in read_cases(folder).cases} == {1}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"haystacks": ["../h1.mp4"]}, "wanted a file below"),
+        ({"haystacks": ["h1.mp4"]}, "35 frames, wanted 60"),
+        ({"haystacks": ["no.mp4"]}, "no.mp4"),
+        ({"needles": []}, "no needle of 10 to 30 s among 0"),
+        ({"needles": [{"video": "/etc/passwd", "questions": [asked()]}]}, "wanted a file below"),
+        ({"needles": [{"video": "n1.mp4", "questions": []}]}, "without questions"),
+        ({"needles": [{"video": "n1.mp4"}]}, "not a file of needles"),
+        ({"needles": [{"video": "n1.mp4", "end": 99, "questions": [asked()]}]}, "has 12 s"),
+        ({"needles": [{"video": "n1.mp4", "questions": [asked(answer="C")]}]}, "one of AB"),
+        ({"needles": [{"video": "n1.mp4", "questions": [asked(" ")]}]}, "wanted a question"),
+        ({"needles": 3}, "not a file of needles"),
+        ({"needles": [{"video": "n1.mp4", "start": "x"}]}, "not a file of needles"),
+        ({"needles": [{"video": "n1.mp4", "start": float("nan")}]}, "has 12 s"),
+    ],
+)
+def test_own_files_that_cannot_be_used(videos, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        build_cases(
+            tmp_path / "cases", GRID, questions=own(videos, **changes), needle_seconds=SECONDS
+        )
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[", None])
+def test_files_that_are_no_json(videos, tmp_path, content):
+    path = videos / "questions.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read"):
+        build_cases(tmp_path / "cases", GRID, questions=path, needle_seconds=SECONDS)
+
+
+def video_mme_rows():
+    def row(video, duration, number):
+        return {
+            "video_id": "001",
+            "duration": duration,
+            "domain": "Knowledge",
+            "sub_category": "Humanity & History",
+            "url": "https://example.org",
+            "videoID": video,
+            "question_id": f"001-{number}",
+            "task_type": ("Counting Problem", "Action Reasoning", "OCR Problems")[number % 3],
+            "question": f"What about {video}, {number}?",
+            "options": ["A. one.", "B. two.", "C. three.", "D. four."],
+            "answer": "ABCD"[number],
+        }
+
+    return [
+        row(video, duration, number)
+        for video, duration in (
+            ("n1", "short"),
+            ("n2", "short"),
+            ("-missing_1", "short"),
+            ("tiny", "short"),
+            ("h1", "long"),
+            ("h2", "long"),
+            ("n1x", "medium"),
+        )
+        for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "json",
+        "jsonl",
+        pytest.param(
+            "parquet",
+            marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow"),
+        ),
+    ],
+)
+def test_video_mme(videos, tmp_path, layout):
+    folder = tmp_path / "mme"
+    (folder / "videomme").mkdir(parents=True)
+    videos.rename(folder / "data")
+    rows = video_mme_rows()
+    path = folder / "videomme" / f"test-00000-of-00001.{layout}"
+    if layout == "json":
+        (folder / "table.json").write_text(json.dumps(rows))
+    elif layout == "jsonl":
+        (folder / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    else:
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    build_cases(tmp_path / "cases", GRID, video_mme=folder, needle_seconds=SECONDS)
+    cases = read_cases(tmp_path / "cases")
+    assert cases.source == "Video-MME videos"
+    assert {c.needle for c in cases.cases} == {"n1", "n2"}
+    case = next(c for c in cases.cases if c.needle == "n1")
+    assert [q.answer for q in case.questions] == ["A", "B", "C"]
+    assert case.questions[1].options == ("one.", "two.", "three.", "four.")
+    assert case.questions[1].kind == "Action Reasoning"
+    assert {s.path for s in case.segments} <= {"data/n1.mp4", "data/h1.mp4", "data/h2.mp4"}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"videoID": "../../etc/passwd"}, "no id of a video"),
+        ({"answer": "E"}, "one of ABCD"),
+        ({"options": None}, "not Video-MME's table"),
+        ({"duration": "none"}, "found 0 and 2"),
+    ],
+)
+def test_tables_that_cannot_be_used(videos, change, message):
+    rows = [{**row, **change} if row["duration"] == "short" else row for row in video_mme_rows()]
+    (videos / "table.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match=message):
+        read_video_mme(
+            videos,
+            videos,
+            GRID,
+            haystacks=2,
+            per_needle=3,
+            needle_seconds=SECONDS,
+            opened=Opened(),
+        )
+
+
+def test_a_folder_without_a_table(videos, tmp_path):
+    with pytest.raises(InputError, match="wanted Video-MME's table"):
+        build_cases(tmp_path / "cases", GRID, video_mme=videos, needle_seconds=SECONDS)
+    with pytest.raises(InputError, match="wanted one of the two"):
+        build_cases(tmp_path / "c", GRID, video_mme=videos, questions=videos / "q.json")
