@@ -22,6 +22,7 @@ LABELS = {
     "answer": "answering",
     "sheet": "drawing the sheet",
     "profile": "running the model on nothing",
+    "measure": "measuring",
 }
 """What a phase is called on the screen."""
 
