@@ -17,6 +17,8 @@ from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any
 
+import vilamp_kernels as vk
+
 from .. import frame_store
 from ..model import ViLAMP
 from ..spool import Spool
@@ -161,6 +163,21 @@ class WatchedSource(FrameSource):
         return self._source.fingerprint()
 
 
+class _WatchedMerger:
+    """A merger whose `push` is a phase.
+
+    Not the merger itself with another `push`, which would refer to it: a cycle would hold its maps,
+    200 MB at full size, through the prompt.
+    """
+
+    def __init__(self, merger: vk.StreamingMerger, clock: PhaseClock):
+        self._merger = merger
+        self.push = clock.timed("merge", merger.push)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._merger, name)
+
+
 @contextmanager
 def watched(model: ViLAMP, clock: PhaseClock, **decoding: Any) -> Iterator[None]:
     """The phases of a model count on a clock; it is as before when the block is left.
@@ -183,9 +200,7 @@ def watched(model: ViLAMP, clock: PhaseClock, **decoding: Any) -> Iterator[None]
     make_merger, decode = clock.timed("merge", model.merger), model.decode
 
     def merger(*args: Any, **kwargs: Any) -> Any:
-        made = make_merger(*args, **kwargs)
-        made.push = clock.timed("merge", made.push)
-        return made
+        return _WatchedMerger(make_merger(*args, **kwargs), clock)
 
     def counted_decode(embeds: Any, *args: Any, on_token: Any = None, **options: Any) -> Any:
         def first_or_next(token: int) -> None:
