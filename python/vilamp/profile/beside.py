@@ -13,7 +13,10 @@ from .simulate import Settings, Simulation, Simulator
 
 
 def simulated(request: Request, measured: Measurement) -> Simulation:
-    """The same model, frames, keyframes and longest answer, on tensors without numbers."""
+    """The same model, frames, keyframes and longest answer, on tensors without numbers.
+
+    Pixels that other threads make ready are left out where the measurement did not see them.
+    """
     settings = Settings(
         batch=request.batch,
         prefill_chunk=request.prefill_chunk,
@@ -25,6 +28,7 @@ def simulated(request: Request, measured: Measurement) -> Simulation:
         without_weights(config_of(request), getattr(torch, measured.dtype)),
         settings,
         kernels=workspace.gpu if on_gpu else workspace.cpu,
+        threads=on_gpu or not request.allocations,
     )
     return simulator.run(measured.frames)
 

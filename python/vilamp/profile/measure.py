@@ -12,7 +12,8 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -90,11 +91,6 @@ class Measurement:
         """The greatest of all phases."""
         return max(self.peaks.get(kind, {}).values(), default=None)
 
-    @property
-    def main_kind(self) -> str:
-        """What is compared: torch's allocations where they were followed, else resident memory."""
-        return "allocated" if "allocated" in self.peaks else "resident"
-
 
 @torch.no_grad()
 def measure(
@@ -128,11 +124,7 @@ def measure(
             torch.cuda.empty_cache()
         weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
         follow = request.allocations and not on_gpu
-        clock = PhaseClock(
-            _Both(CudaPeaks(model.device), resident) if on_gpu else resident,
-            (lambda: torch.cuda.synchronize(model.device)) if on_gpu else lambda: None,
-            allocations.mark if follow else lambda phase: None,
-        )
+        clock = clock_for(model.device, resident, follow)
         watched_video = WatchedSource(LoopedFrames(source, frames, request.fps), clock)
         made: dict[str, int] = {}
         with (
@@ -164,6 +156,24 @@ def measure(
         seconds=dict(clock.seconds),
         peaks=clock.peaks,
     )
+
+
+def clock_for(
+    device: torch.device,
+    resident: ResidentPeaks,
+    follow: bool = False,
+    cuda: ModuleType | Any = torch.cuda,
+) -> PhaseClock:
+    """A clock that waits for the device and reads what there is of memory counters.
+
+    Args:
+        follow: mark the phases among the events of `vilamp.profile.allocations`.
+        cuda: `torch.cuda`.
+    """
+    if device.type == "cuda":
+        counters = _Both(CudaPeaks(device, cuda), resident)
+        return PhaseClock(counters, lambda: cuda.synchronize(device))
+    return PhaseClock(resident, mark=allocations.mark if follow else lambda phase: None)
 
 
 def hardware(device: torch.device) -> str:
