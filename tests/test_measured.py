@@ -30,8 +30,9 @@ from vilamp.profile.looped import LoopedFrames
 from vilamp.profile.measure import QUESTION, Measurement, Request, clock_for, measure
 from vilamp.profile.measured_rows import MeasuredRow, Sheet, columns
 from vilamp.profile.peaks import CudaPeaks, ResidentPeaks
-from vilamp.profile.phases import ALL_PHASES, CALLER_PHASES, PhaseClock, watched
+from vilamp.profile.phases import ALL_PHASES, CALLER_PHASES, PhaseClock
 from vilamp.profile.random_weights import random_model
+from vilamp.profile.watching import watched
 from vilamp.spool import Spool
 from vilamp.video import open_video
 

@@ -25,8 +25,9 @@ from . import allocations
 from .full_size import published_config
 from .looped import LoopedFrames
 from .peaks import CudaPeaks, ResidentPeaks
-from .phases import CALLER_PHASES, PhaseClock, WatchedSource, watched
+from .phases import CALLER_PHASES, PhaseClock
 from .random_weights import random_model
+from .watching import WatchedSource, watched
 
 if TYPE_CHECKING:
     from ..session import Answer
