@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from vilamp.profile.measured_rows import MeasuredRow, Sheet
 
 SWEEPS = ("embed", "merge", "answer")
-DRAWN_SECONDS, DRAWN_SIDE = 64, 384
-"""Of the video that is drawn where none is given, and looped."""
 
 
 MIB, GIB = 2**20, 2**30
@@ -88,7 +86,7 @@ def measured(
     drawings = drawings_in(output.plot, PICTURES) if output.plot else {}
     sheet = Sheet(checked.path) if checked else None
     rows, known = [], 0
-    with _video(video) as path, ProgressBars() as bars:
+    with _video(video, lengths[-1]) as path, ProgressBars() as bars:
         total, done = len(SWEEPS) * sum(lengths), 0
         bars("measure", 0, total)
         for frames in lengths:
@@ -126,8 +124,9 @@ def _share(bars: ProgressBars, frames: int, before: int, total: int) -> Callable
 
 
 @contextmanager
-def _video(given: str | None) -> Iterator[str]:
-    """Path of what is read: the video that was given, or one that is drawn for now."""
+def _video(given: str | None, most: int) -> Iterator[str]:
+    """Path of what is read: the video that was given, or one that is drawn for now, for up
+    to `most` frames."""
     if given is not None:
         from vilamp.video import open_video
 
@@ -135,11 +134,11 @@ def _video(given: str | None) -> Iterator[str]:
         open_video(given)
         yield given
         return
-    from vilamp.drawn import draw_video
+    from vilamp.profile.looped import drawn_video
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.mp4"
-        draw_video(path, seconds=DRAWN_SECONDS, seed=0, fps=1, size=DRAWN_SIDE)
+        drawn_video(path, most)
         yield str(path)
 
 
