@@ -129,7 +129,18 @@ def test_several_questions(model, video, capsys, monkeypatch):
 
 def test_how_the_video_is_read_reaches_the_session(model, video):
     assert run(["ask", str(video), "Which?", "--batch", "3", "--spool", "1.5KB", "--no-cache"]) == 0
-    assert model.read_with == {"batch": 3, "spool": 1500, "cache": None}
+    assert model.read_with == {
+        "batch": 3,
+        "budget": None,
+        "release_towers": None,
+        "spool": 1500,
+        "cache": None,
+        "method": PAPER,
+    }
+    options = ["--selector", "mmr", "--merging", "mean", "--budget", "24GiB"]
+    assert run(["ask", str(video), "Which?", *options]) == 0
+    assert model.read_with["method"] == Method("mmr", "mean")
+    assert (model.read_with["batch"], model.read_with["budget"]) == (None, 24 << 30)
     assert run(["ask", str(video), "Which?"]) == 0
     assert model.read_with["spool"] == 2 << 30 and model.read_with["cache"] is not None
 
