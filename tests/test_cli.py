@@ -19,6 +19,7 @@ from vilamp.cli.app import run
 from vilamp.cli.ask import AnswerStream
 from vilamp.cli.loading import DEFAULT_MODEL_NOTE
 from vilamp.drawn import write_video
+from vilamp.method import PAPER, Method
 
 SECONDS = 6
 
