@@ -144,8 +144,9 @@ def refusal(sizes: Sizes, work: Work, choices: Choices, budget: int) -> str:
     text = f"{work.frames:,} frames{several} need {rounded_up(least)}"
     ways = [way for way in _ways(sizes, work, choices, budget) if way]
     if not ways:
-        weights = rounded_up(sizes.weights)
-        return f"{text}, the budget is {shown(budget)}: the weights alone are {weights}"
+        one = replace(work, frames=1, questions=1)
+        alone = rounded_up(smallest(sizes, one, choices).peak)
+        return f"{text}, the budget is {shown(budget)}: one frame alone needs {alone}"
     return f"{text}; {shown(budget)} allow {' or '.join(ways)}"
 
 
