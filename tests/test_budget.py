@@ -291,7 +291,13 @@ def test_a_refusal_where_nothing_helps(seven):
 
 @pytest.mark.parametrize(
     "count,text",
-    [(24 * GIB, "24 GiB"), (16 * 10**9, "16 GB"), (int(1.5 * GIB), "1.5 GiB"), (7, "7 bytes")],
+    [
+        (24 * GIB, "24 GiB"),
+        (16 * 10**9, "16 GB"),
+        (int(1.5 * GIB), "1.5 GiB"),
+        (10**7, "10 MB"),
+        (7, "7 bytes"),
+    ],
 )
 def test_budgets_are_shown_as_they_were_given(count, text):
     assert planning.shown(count) == text

@@ -195,6 +195,6 @@ def rounded_up(count: int) -> str:
 def shown(budget: int) -> str:
     """A budget in the unit in which it is a round number."""
     for unit, name in ((GIB, "GiB"), (10**9, "GB"), (MIB, "MiB"), (10**6, "MB")):
-        if budget and 100 * budget % unit == 0:
+        if budget >= unit and 100 * budget % unit == 0:
             return f"{budget / unit:g} {name}"
     return f"{budget:,} bytes"
