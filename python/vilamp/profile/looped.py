@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -65,5 +65,5 @@ class LoopedFrames(FrameSource):
             if done == before:
                 raise VideoError(f"{self.info.path}: no frame could be decoded")
 
-    def fingerprint(self) -> str:
-        return f"{self._source.fingerprint()} looped to {self.count} at {self._fps}"
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
+        return f"{self._source.fingerprint(progress)} looped to {self.count} at {self._fps}"

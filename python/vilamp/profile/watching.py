@@ -6,7 +6,7 @@ for as long as its block lasts; outside it they cost what they cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -42,8 +42,8 @@ class WatchedSource(FrameSource):
     def __iter__(self) -> Iterator[Frame]:
         yield from _items(iter(self._source), "video", self._clock)
 
-    def fingerprint(self) -> str:
-        return self._source.fingerprint()
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
+        return self._source.fingerprint(progress)
 
 
 class _WatchedMerger:
