@@ -143,8 +143,11 @@ def test_parts_of_a_run_are_read_together(tmp_path):
         with Results(tmp_path / f"m.{number}-of-2.jsonl", settings) as results:
             for n in ids:
                 results.append(row(n))
-    (found,) = read_results(tmp_path)
-    assert found.name == "m" and [r["needle"] for r in found.rows] == ["n0", "n1", "n2"]
+    with Results(tmp_path / "a.1-of-1.jsonl", {**settings, "name": "a"}) as results:
+        results.append(row(0, right=False))
+    found, worse = read_results(tmp_path)
+    assert (found.name, worse.name) == ("m", "a"), "the best first"
+    assert [r["needle"] for r in found.rows] == ["n0", "n1", "n2"]
     with Results(tmp_path / "m.1-of-1.jsonl", {**settings, "model": {"k": 1}}) as results:
         results.append(row(3))
     with pytest.raises(InputError, match="not those of other parts"):

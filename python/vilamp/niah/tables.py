@@ -71,7 +71,7 @@ class Measured:
 
 
 def read_results(folder: Path) -> list[Measured]:
-    """The answers of every model in a folder of results, shards together.
+    """The answers of every model in a folder of results, shards together, the best model first.
 
     Raises:
         InputError: none, a file is damaged, or files of one model are of different settings.
@@ -94,7 +94,7 @@ def read_results(folder: Path) -> list[Measured]:
     digests = {settings.get("cases") for settings, rows in found.values() if rows}
     if len(digests) > 1:
         raise InputError(f"{folder}: answers to different cases")
-    return measured
+    return sorted(measured, key=lambda model: -model.share().percent)
 
 
 def by_length(measured: Sequence[Measured], kind: str = ALL) -> str:
