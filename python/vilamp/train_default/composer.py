@@ -66,7 +66,7 @@ class Composer(nn.Module):
 
 
 def sample_texts(bank: Bank, clips: Tensor, rng: np.random.Generator) -> list[str]:
-    """A question of any type about each clip, int64 [n] numbers in the bank, as training words it."""
+    """A question of any type about each clip, worded as in training; clips: int64 [n]."""
     kinds = list(TYPES)
     return [
         roughen(

@@ -1,9 +1,9 @@
 """`python -m vilamp.train_default.queries`: learned queries for a trained default model.
 
-They are not part of the model: `vilamp ask --merging queries` and the ablations use them, to compare
-with. What they learn from is what the maps of the differential merging learn from (`composer`):
-frames with a flash, the question of the same clip or of another, the weight that falls on the
-flash, and the glyph read off the merged token. What they lack is the keyframe to compare with.
+They are not part of the model: `vilamp ask --merging queries` and the ablations compare with them.
+They learn from what the maps of the differential merging learn from (`composer`): frames with a
+flash, a question about the same clip or another, the weight that falls on the flash, and the glyph
+read off the merged token. What they lack is the keyframe to compare with.
 """
 
 import argparse
