@@ -142,10 +142,6 @@ def triton_cases() -> list[Case]:
     splits = {"": (21, 64, 2, False), "-split": (45, 48, 2, True)}
     cases = [
         *(
-            case("similarity", f"N{n}-Q{q}-D{d}-{t}", triton_similarity, n, q, d, t)
-            for n, (q, d), t in itertools.product(LENGTHS, widths, DTYPES)
-        ),
-        *(
             case("selection", f"N{n}-D{d}-{fill}-{t}", triton_selection, n, d, fill, t)
             for n, d, fill, t in itertools.product(LENGTHS, (64, 75), (None, "even"), DTYPES)
         ),
@@ -159,13 +155,13 @@ def triton_cases() -> list[Case]:
             for n, policy in itertools.product(LENGTHS, ("preceding", "nearest", "released"))
         ),
         *(
+            case("projected", f"N{n}-M5-C72-P80-Q2-{t}", triton_projected, n, t)
+            for n, t in itertools.product(LENGTHS, DTYPES)
+        ),
+        *(
             case("pooling_backward", f"N{n}-M{m}-C{c}-Q{q}{name}-{t}", triton_pooling, n, *shape, t)
             for n, (name, shape), t in itertools.product(LENGTHS, splits.items(), DTYPES)
             for m, c, q, _ in [shape]
-        ),
-        *(
-            case("projected", f"N{n}-M5-C72-P80-Q2-{t}", triton_projected, n, t)
-            for n, t in itertools.product(LENGTHS, DTYPES)
         ),
         *(
             case("projected_backward", f"N{n}-M5-C40-P48-Q2-{t}", triton_projected_backward, n, t)
@@ -181,6 +177,10 @@ def triton_cases() -> list[Case]:
                 *(n, width, t),
             )
             for n, width, t in itertools.product(LENGTHS, (16, 14), DTYPES)
+        ),
+        *(
+            case("similarity", f"N{n}-Q{q}-D{d}-{t}", triton_similarity, n, q, d, t)
+            for n, (q, d), t in itertools.product(LENGTHS, widths, DTYPES)
         ),
         case("similarity", "far", triton_far_similarity),
         case("similarity", "far-dots", triton_far_dots),
@@ -247,4 +247,4 @@ def cuda_cases() -> list[Case]:
     ]
 
 
-CASES = {case.name: case for case in (*triton_cases(), *cuda_cases())}
+CASES = {case.name: case for case in (*cuda_cases(), *triton_cases())}
