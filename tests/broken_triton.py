@@ -58,14 +58,22 @@ class Mistake:
 
 @dataclass(frozen=True)
 class PtxMistake:
-    """In the PTX of one kernel the first match of a pattern, if any, becomes `new`."""
+    """In the PTX of one kernel match `number` of a pattern, if there is one, becomes `new`."""
 
     net: str
     name: str
     kernel: str
     pattern: str
     new: str
+    number: int = 1
     quick: bool = False
+
+    def edited(self, ptx: str) -> str:
+        matches = list(re.finditer(self.pattern, ptx))
+        if len(matches) < self.number:
+            return ptx
+        match = matches[self.number - 1]
+        return ptx[: match.start()] + match.expand(self.new) + ptx[match.end() :]
 
 
 def narrowed(net: str, what: str, file: str, within: str, offset: str, quick: bool = False):
@@ -118,7 +126,7 @@ def edited_by(mistake: PtxMistake) -> Callable[[str], Module]:
         if not re.search(rf"\.entry\s+{mistake.kernel}\(", ptx):
             return real(ptx)
         if ptx not in modules:
-            modules[ptx] = Module(re.sub(mistake.pattern, mistake.new, ptx, count=1))
+            modules[ptx] = Module(mistake.edited(ptx))
         return modules[ptx]
 
     return module

@@ -173,6 +173,7 @@ POOLING = (
     ),
     PtxMistake(
         *("pool", "no barrier before sums are exchanged", "differential_pool_fwd_kernel", BAR, ""),
+        number=2,  # nothing comes before the first
     ),
     Mistake(
         *("pool gradients", "one question", "pooling_backward_kernels.py"),
