@@ -11,7 +11,7 @@ from vilamp_kernels.testing import assert_within_budget, generator
 pytest.importorskip("triton")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ORDERS = [("forward", 0), ("reverse", 0), ("random", 1), ("random", 2), ("random", 3)]
+TWO = [("forward", 0), ("random", 1)]
 
 pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
 
@@ -68,7 +68,7 @@ FORWARD = {
 def test_forward(case, dtype):
     b, n, q, d, strided = FORWARD[case]
     frames, queries = make(b, n, q, d, DTYPES[dtype], strided=strided)
-    forward_is_right(frames, queries, [ORDERS[0], ORDERS[2]])
+    forward_is_right(frames, queries, TWO)
 
 
 BACKWARD = {
@@ -85,18 +85,7 @@ def test_backward(case, dtype, monkeypatch):
     monkeypatch.setattr("vilamp_kernels.triton.similarity.CHUNKS", 1)
     b, n, q, d, strided = BACKWARD[case]
     frames, queries = make(b, n, q, d, DTYPES[dtype], strided=strided)
-    backward_is_right(frames, queries, [ORDERS[0], ORDERS[2]])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("q", [1, 4, 12, 40])
-@pytest.mark.parametrize("d", [64, 75])
-@pytest.mark.parametrize("n", [1, 2, 63, 130])
-def test_all_orders(n, d, q, dtype):
-    frames, queries = make(1, n, q, d, DTYPES[dtype], strided=d == 75)
-    forward_is_right(frames, queries, ORDERS)
-    backward_is_right(frames, queries, ORDERS)
+    backward_is_right(frames, queries, TWO)
 
 
 def is_efficient(stats):

@@ -40,6 +40,21 @@ def test_endless_loop():
         run("$L: add.s32 %r9, %r1, %r1; bra $L;", max_steps=1000)
 
 
+def test_half_a_warp_in_a_loop_gives_way_with_the_other_half():
+    """After many looks at memory that others change, which makes any loop give way."""
+    looks = "ld.volatile.global.u32 %r2, [%rd1];" * 40
+    loop = """
+        setp.ge.u32 %p1, %r1, 16;
+        mov.b32 %r3, 0;
+        @%p1 bra $out;
+        $again: add.s32 %r3, %r3, 1;
+        setp.lt.u32 %p2, %r3, 5;
+        @%p2 bra $again;
+        $out: shfl.sync.bfly.b32 %r9, %r3, 16, 31, -1;
+    """
+    assert run(looks + loop).tolist() == [0] * 16 + [5] * 16
+
+
 def test_registers_of_a_scope():
     body = "mov.b32 %r9, 1; { .reg .pred %r9; setp.eq.u32 %r9, %r1, 0; }"
     assert (run(body) == 1).all()

@@ -184,6 +184,11 @@ class Cohort:
         if self.state.order != "random":
             self.give_way(slice(low, high))
 
+    def warps_of(self, L: Lanes) -> np.ndarray:
+        """All lanes of the warps of these lanes."""
+        warps = np.unique(self.lanes[L] // WARP)
+        return (warps[:, None] * WARP + np.arange(WARP)).reshape(-1)
+
     def give_way(self, L: Lanes) -> None:
         """Let all others run before these go on."""
         self.tired[L] |= self.ready[L]

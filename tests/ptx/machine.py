@@ -146,6 +146,9 @@ def _run_blocks(state: State, abreast: int | None) -> None:
         blocks.reverse()
     x, y, z = state.block
     side_by_side = abreast or max(1, LANES // (-(-x * y * z // WARP) * WARP))
+    if state.order == "random" and abreast is None:
+        # Some blocks have ended when others begin: what these read of those, or write over, shows.
+        side_by_side = min(side_by_side, -(-len(blocks) // 2))
     waiting: list[Cohort] = []
     for first in range(0, len(blocks), side_by_side):
         cohort = Cohort(state, [tuple(b) for b in blocks[first : first + side_by_side]])

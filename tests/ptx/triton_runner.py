@@ -23,6 +23,8 @@ from .stats import Stats
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "ptx-cache"
+COPIES = CACHE / "copies"
+"""Packages of kernels that tests wrote, which the process that compiles can import."""
 
 
 class Worker:
@@ -35,7 +37,8 @@ class Worker:
 
     def _start(self) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, sys.path)])
+        folders = [str(ROOT / "tests"), str(COPIES), *filter(None, sys.path)]
+        env["PYTHONPATH"] = os.pathsep.join(folders)
         # Triton keeps what it compiled, by a hash of the kernel, of all it calls, and of itself.
         env.setdefault("TRITON_CACHE_DIR", str(CACHE / "triton"))
         env.setdefault("TRITON_DEFAULT_FP_FUSION", "1")

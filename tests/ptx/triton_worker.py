@@ -35,6 +35,7 @@ class Pointer:
 
 def find(module: str, file: str, name: str) -> JITFunction:
     """The kernel `name` of a module, by the module's name, or else by its file."""
+    importlib.invalidate_caches()  # the tests write modules while this process runs
     try:
         found = importlib.import_module(module)
     except ImportError:

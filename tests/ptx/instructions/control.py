@@ -19,9 +19,10 @@ def bra(f: Function, step: Instruction):
         from ..cohort import LOOKS
 
         if target <= pc and m.looks > LOOKS:
-            # A loop that waits for others.
+            # A loop that waits for others. Lanes of its warps that stand elsewhere give way too:
+            # alone they would run past the place where they meet.
             m.pc[L] = target
-            m.give_way(L)
+            m.give_way(m.warps_of(L))
             return None
         return target
 
