@@ -211,7 +211,7 @@ def test_tokens_of_frames():
 
 
 def test_tokens_of_models():
-    model, inputs = llava()
+    _, inputs = llava()
     vision = of_transformers("llava_onevision", inputs["input_ids"][0], VIDEO, inputs)
     # The vector that ends the video is no patch.
     assert (len(vision.positions), vision.count) == (12, 3)

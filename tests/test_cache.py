@@ -118,6 +118,27 @@ class TestCache:
         cache.keep(key("b"), spool)
         assert cache.entries() == [] and np.array_equal(list(spool), frames())
 
+    def test_unfinished_files_count(self, cache):
+        """Those of others, and what the next one will take."""
+        for number, name in enumerate("abc"):
+            cache.store("embeddings", key(name), {"x": torch.zeros(200)}, {})
+            os.utime(cache.folder / f"embeddings-{key(name)}.safetensors", (number, number))
+        size = sum(entry.bytes for entry in cache.entries())
+        # As another process leaves it meanwhile.
+        part = cache.folder / f"frames-{key('d')}.1-1.part"
+        part.write_bytes(b"x" * 500)
+        cache.limit = size + 600
+        cache.store("embeddings", key("e"), {"x": torch.zeros(10)}, {})
+        kept = {entry.path.stem.removeprefix("embeddings-") for entry in cache.entries()}
+        assert kept == {key("b"), key("c"), key("e")}
+        spool = cache.new_spool(key("f"), SIDE, 40)
+        kept = {entry.path.stem.removeprefix("embeddings-") for entry in cache.entries()}
+        assert spool.path is not None and kept == {key("e")}
+        assert sum(e.bytes for e in cache.entries()) + 500 + spool.bytes <= cache.limit
+        # What would not fit beside them is not begun there.
+        cache.limit = spool.bytes + 400
+        assert cache.new_spool(key("g"), SIDE, 40).path is None
+
     def test_a_damaged_file_is_forgotten(self, cache):
         cache.store("embeddings", key("a"), {"x": torch.zeros(9)}, {})
         path = cache.entries()[0].path

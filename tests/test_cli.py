@@ -19,6 +19,7 @@ from vilamp.cli.app import run
 from vilamp.cli.ask import AnswerStream
 from vilamp.cli.loading import DEFAULT_MODEL_NOTE
 from vilamp.drawn import write_video
+from vilamp.method import PAPER, Method
 
 SECONDS = 6
 
@@ -107,6 +108,13 @@ def test_ask_json_is_all_of_stdout(model, video, capsys):
         "dtype": "float32",
     }
     assert found["settings"]["seed"] == 7
+    assert found["settings"]["budget"] is None
+    assert found["memory"] == {
+        "predicted_peak_bytes": 1,
+        "batch": 16,
+        "prefill_chunk": 1024,
+        "release_towers": False,
+    }
     assert found["timings"] == {"embed": 0.1, "answer": None}
     assert model.asked_with == {"do_sample": True, "temperature": 0.5, "seed": 7}
 
@@ -129,7 +137,17 @@ def test_several_questions(model, video, capsys, monkeypatch):
 
 def test_how_the_video_is_read_reaches_the_session(model, video):
     assert run(["ask", str(video), "Which?", "--batch", "3", "--spool", "1.5KB", "--no-cache"]) == 0
-    assert model.read_with == {"batch": 3, "spool": 1500, "cache": None}
+    expected = {"batch": 3, "spool": 1500, "cache": None, "budget": None, "release_towers": None}
+    assert model.read_with == {**expected, "method": PAPER}
+    methods = ["--selector", "mmr", "--merging", "mean", "--lam", "0.5"]
+    assert run(["ask", str(video), "Which?", *methods]) == 0
+    assert model.read_with["method"] == Method("mmr", "mean", lam=0.5)
+    memory = ["--budget", "1.5GiB", "--keep-towers", "--batch", "auto"]
+    assert run(["ask", str(video), "Which?", *memory]) == 0
+    found = {name: model.read_with[name] for name in ("batch", "budget", "release_towers")}
+    assert found == {"batch": None, "budget": 3 << 29, "release_towers": False}
+    assert run(["select", str(video), "Which?", "--budget", "2GB"]) == 0
+    assert model.read_with["budget"] == 2 * 10**9
     assert run(["ask", str(video), "Which?"]) == 0
     assert model.read_with["spool"] == 2 << 30 and model.read_with["cache"] is not None
 
@@ -195,6 +213,7 @@ def test_select_json_and_sheet(model, video, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [keyframe["index"] for keyframe in found["keyframes"]] == [1, 3, 4]
     assert len(found["scores"]) == len(found["times"]) == SECONDS
+    assert found["memory"] == {"predicted_peak_bytes": 1, "batch": 16}
     with Image.open(path) as sheet:
         assert sheet.format == "PNG"
         pixels = np.asarray(sheet.convert("L")).astype(int)

@@ -101,6 +101,8 @@ def test_question(question: str, model, refused, video):
         *(("--fps", value) for value in ("0", "-1", "nan", "inf", "1e9", "fast")),
         *(("--keyframes", value) for value in ("0", "-3", "many", "1.5")),
         *(("--max-frames", value) for value in ("0", "-1", "all")),
+        *(("--batch", value) for value in ("0", "-3", "many", "1.5", "")),
+        *(("--budget", value) for value in ("0", "-1", "all", "")),
         *(("--max-new-tokens", value) for value in ("0", "long")),
         *(("--dtype", value) for value in ("int8", "float64x", "")),
         *(("--temperature", value) for value in ("-1", "nan", "hot")),

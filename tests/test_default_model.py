@@ -23,8 +23,8 @@ def answers(model, tmp_path_factory):
     """Rows of every policy for two short videos per type."""
     folder, rows = tmp_path_factory.mktemp("drawn"), []
     for i, kind in enumerate([*TYPES] * 2):
-        [case] = draw_video(folder / "v.mp4", seconds=60, seed=500 + i, needles=[kind])
-        rows += answer_all(model, read(model, folder / "v.mp4"), case)
+        cases = draw_video(folder / "v.mp4", seconds=60, seed=500 + i, needles=[kind])
+        rows += answer_all(model, read(model, folder / "v.mp4"), cases)
     return rows
 
 

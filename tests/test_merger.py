@@ -141,6 +141,35 @@ def test_refused_batches_leave_the_state_alone():
     torch.testing.assert_close(out, one_shot(patches, queries, references))
 
 
+@pytest.mark.parametrize("where", ["pooling", "first copy", "second copy"])
+def test_out_of_memory_leaves_the_state_alone(where, monkeypatch):
+    """The batch can be pushed again, in parts."""
+    patches, queries = video()
+    references = vk.reference_frames(KEYFRAMES, N, "released")
+    merger = vk.StreamingMerger(queries, references)
+    first = merger.push(patches[:2], 0)
+    held, position = merger.held_frames, merger.position
+    name = "_pool" if where == "pooling" else "clone"
+    place = vk.StreamingMerger if where == "pooling" else torch.Tensor
+    real, calls = getattr(place, name), []
+
+    def full(*args, **options):
+        calls.append(name)
+        if len(calls) > (where == "second copy"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, full)
+        with pytest.raises(torch.OutOfMemoryError):
+            merger.push(patches[2:6], 2)
+    assert len(calls) == 1 + (where == "second copy")
+    assert (merger.held_frames, merger.position) == (held, position)
+    rest = [merger.push(patches[a:b], a) for a, b in ((2, 4), (4, 6), (6, N))]
+    out = torch.cat([first, *rest], 1)
+    torch.testing.assert_close(out, one_shot(patches, queries, references))
+
+
 def test_bad_construction_is_named():
     queries, references = torch.ones(2, C), torch.zeros(2, N, dtype=torch.int64)
     maps = projection(C, C, 8)

@@ -91,18 +91,30 @@ def test_learned_queries():
 def test_learned_queries_of_a_folder(tmp_path):
     queries = learned(6, 3)
     with pytest.raises(CheckpointError, match=f"has no {FILE}"):
-        LearnedQueries.from_folder(tmp_path)
+        LearnedQueries.from_folder(tmp_path, 6, 3)
     save_file(queries.state_dict(), tmp_path / FILE)
-    again = LearnedQueries.from_folder(tmp_path)
+    again = LearnedQueries.from_folder(tmp_path, 6, 3)
     assert all(
         torch.equal(a, b) for a, b in zip(queries.parameters(), again.parameters(), strict=True)
     )
-    save_file({"key.weight": torch.zeros(3)}, tmp_path / FILE)
-    with pytest.raises(CheckpointError, match="no learned queries"):
-        LearnedQueries.from_folder(tmp_path)
+    # Of a model of other widths.
+    with pytest.raises(CheckpointError, match="no learned queries for this model"):
+        LearnedQueries.from_folder(tmp_path, 8, 3)
+    for wrong in ({"key.weight": torch.zeros(3)}, {"query": torch.tensor(1.0)}):
+        save_file(wrong, tmp_path / FILE)
+        with pytest.raises(CheckpointError, match="no learned queries for this model"):
+            LearnedQueries.from_folder(tmp_path, 6, 3)
     (tmp_path / FILE).write_bytes(b"{}")
-    with pytest.raises(CheckpointError, match="no learned queries"):
-        LearnedQueries.from_folder(tmp_path)
+    with pytest.raises(CheckpointError, match="no learned queries for this model"):
+        LearnedQueries.from_folder(tmp_path, 6, 3)
+
+
+def test_pairs_of_frames_and_questions():
+    queries = learned(6, 3)
+    patches, questions = torch.randn(4, 5, 6), torch.randn(4, 3)
+    every = queries.weights(patches, questions)
+    want = torch.stack([every[i, i] for i in range(4)])
+    torch.testing.assert_close(queries.weights_of_pairs(patches, questions), want)
 
 
 def test_the_model_sees_keyframes_only(model, video):
@@ -128,7 +140,7 @@ def test_a_temperature_of_its_own(model, video):
     assert torch.equal(tokens(), tokens(lam=1.0, alpha=float(model.composer_projector.tau)))
 
 
-@pytest.mark.parametrize("merging", [m for m in MERGINGS if m != "queries"])
+@pytest.mark.parametrize("merging", MERGINGS)
 @pytest.mark.parametrize("selector", ["dks", "mmr"])
 def test_ask_by_name(video, merging, selector, capsys):
     options = ["--selector", selector, "--merging", merging, "--no-cache", "--json"]

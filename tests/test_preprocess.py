@@ -89,6 +89,31 @@ def test_the_op_and_pil_agree(monkeypatch):
             siglip_pixels(wrong, 24)
 
 
+def test_frames_reach_a_gpu_through_pinned_memory():
+    """A copy that nothing waits for; with a stand-in for the tensor: there may be no GPU here."""
+    steps = []
+
+    class Frames:
+        def __init__(self, place):
+            self.device = torch.device(place)
+
+        def pin_memory(self):
+            steps.append("pinned")
+            return self
+
+        def to(self, device, non_blocking=False):
+            steps.append((device.type, non_blocking))
+            return self
+
+    card = torch.device("cuda")
+    preprocess._uploaded(Frames("cpu"), card)
+    assert steps == ["pinned", ("cuda", True)]
+    steps.clear()
+    preprocess._uploaded(Frames("cuda"), card)
+    preprocess._uploaded(Frames("cpu"), torch.device("cpu"))
+    assert steps == [("cuda", False), ("cpu", False)]
+
+
 def test_no_frames():
     assert siglip_pixels(np.zeros((0, 8, 8, 3), np.uint8), 24).shape == (0, 3, 24, 24)
     assert clip_pixels(np.zeros((0, 8, 8, 3), np.uint8), 24, *CLIP).shape == (0, 3, 24, 24)

@@ -372,7 +372,8 @@ class ViLAMP(nn.Module):
                 question_embeds, references, output, method.alpha, method.lam
             )
         if method.merging == "queries":
-            queries = LearnedQueries.from_folder(self._require_folder()).to(self.device)
+            widths = output.in_features, question_embeds.shape[-1]
+            queries = LearnedQueries.from_folder(self._require_folder(), *widths).to(self.device)
             return QueryMerger(queries, question_embeds, output)
         return SIMPLE[method.merging](len(question_embeds), output)
 

@@ -227,8 +227,9 @@ class VideoSession:
             InputError: an empty question.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
+        self._require_open()
         query = self.model.embed_query(question)
-        selection = self.model.select(self._embeddings(), query, self.keyframes)
+        selection = self._select(query)
         ((visual, _),) = self._merge(query, selection, [()])
         return self._result(question, selection, 0), visual
 

@@ -11,6 +11,7 @@ from vilamp.cli.ask import ask
 from vilamp.cli.cache import cache
 from vilamp.cli.doctor import doctor
 from vilamp.cli.errors import exit_status
+from vilamp.cli.eval import evaluate
 from vilamp.cli.niah import niah
 from vilamp.cli.profile import profile
 from vilamp.cli.select import select
@@ -25,6 +26,7 @@ app = typer.Typer(
 for command in (ask, select, profile, analyze, cache, doctor):
     app.command()(command)
 app.add_typer(niah, name="niah")
+app.add_typer(evaluate, name="eval")
 
 
 @app.callback()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,12 @@ MOST_FRAMES = 1_000_000
 GIB = 2**30
 
 
+class RandomWeights(str, Enum):
+    """Sizes that need no checkpoint."""
+
+    FULL = "7b"
+
+
 def profile(
     frames: Annotated[
         str, typer.Option("--frames", metavar="N,N,...", help="Lengths of video, in frames.")
@@ -43,28 +50,91 @@ def profile(
         ),
     ] = False,
     keyframes: options.Keyframes = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")
+    ] = 64,
     compare: Annotated[
         bool, typer.Option("--compare", help="Beside other architectures, from their configs.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Run a model on this device and measure it, see below."),
+    ] = False,
+    video: Annotated[
+        str | None,
+        typer.Option("--video", help="Measured on these frames, looped. [default: a drawn video]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Measured: folder or hub id. [default: the embedded model]"),
+    ] = None,
+    random_weights: Annotated[
+        RandomWeights | None,
+        typer.Option("--random-weights", help="Measured: full size, no checkpoint, in bf16."),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    allocations: Annotated[
+        bool,
+        typer.Option("--allocations", help="Measured on a CPU: follow torch's allocations too."),
+    ] = False,
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write all figures.")
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="OUT.csv",
+            help="Write all figures; measured ones as they come, and none twice.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FOLDER", help="Draw memory.png and compute.png there."),
+        typer.Option("--plot", metavar="FOLDER", help="Draw memory, and compute or time, there."),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Simulate memory and compute of the 7B model, without its weights and without a GPU."""
+    """Simulate memory and compute of the 7B model, without its weights and without a GPU.
+
+    With --measure: run a model for real, each length in a process of its own, and report memory
+    and time by phase beside the simulation.
+    """
     lengths = frame_counts(frames)
+    if measure:
+        _refuse("is simulated only", {"--release-towers": release_towers, "--compare": compare})
+        from vilamp.cli.measured import Output, measured, request
+
+        asked = request(
+            video=video,
+            model=model,
+            random_weights=random_weights.value if random_weights else None,
+            device=device,
+            dtype=dtype,
+            keyframes=keyframes,
+            batch=batch,
+            prefill_chunk=prefill_chunk,
+            new_tokens=max_new_tokens,
+            allocations=allocations,
+        )
+        measured(asked, video, lengths, Output(csv, plot, json), debug)
+        return
+    _refuse(
+        "belongs to --measure",
+        {
+            "--video": video,
+            "--model": model,
+            "--random-weights": random_weights,
+            "--device": device,
+            "--dtype": dtype,
+            "--allocations": allocations,
+        },
+    )
     sheet = OutputFile(csv, "--csv") if csv else None
-    drawings = _drawings(plot) if plot else {}
+    drawings = drawings_in(plot, ("memory", "compute")) if plot else {}
 
     from vilamp.profile import Settings, as_csv, as_dict, compared, of_the_paper
     from vilamp.profile.rows import CURVE
 
-    settings = Settings(batch, prefill_chunk, release_towers, keyframes=keyframes)
+    settings = Settings(batch, prefill_chunk, release_towers, max_new_tokens, keyframes)
     # The model at rest, where the curves begin.
     simulated = simulate([0, *lengths], settings)
     ours, paper = simulated[1:], of_the_paper()
@@ -137,15 +207,30 @@ def simulate(lengths: Sequence[int], settings: Settings) -> list[Row]:
     return rows
 
 
-def _drawings(folder: Path) -> dict[str, OutputFile]:
-    from vilamp.profile.plot import PICTURES, require_matplotlib
+def _refuse(why: str, given: dict[str, object]) -> None:
+    """
+    Raises:
+        InputError: one of these options was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} {why}")
+
+
+def drawings_in(folder: Path, names: Sequence[str]) -> dict[str, OutputFile]:
+    """By name, where the pictures of a profile will be.
+
+    Raises:
+        InputError: nothing can be drawn, or written there.
+    """
+    from vilamp.profile.plot import require_matplotlib
 
     require_matplotlib("--plot")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--plot: cannot make {folder}: {error.strerror or error}") from error
-    return {name: OutputFile(folder / f"{name}.png", "--plot") for name in PICTURES}
+    return {name: OutputFile(folder / f"{name}.png", "--plot") for name in names}
 
 
 def _table(rows: list[Row]) -> Table:

@@ -26,6 +26,7 @@ LABELS = {
     "render": "writing one file of each case",
     "questions": "asking",
     "profile": "running the model on nothing",
+    "measure": "measuring",
 }
 """What a phase is called on the screen."""
 

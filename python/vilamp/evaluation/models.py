@@ -112,9 +112,12 @@ class ViLAMPVideoModel:
         return self.model.session(video, **self.options)
 
     def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
-        session = self.session(video)
         texts = [question.text for question in questions]
         queries = [question.query for question in questions]
-        for answer in session.answers(texts, queries=queries, max_new_tokens=self.max_new_tokens):
-            frames = [keyframe.index for keyframe in answer.selection.keyframes]
-            yield Reply(answer.text, frames)
+        # What the session holds on disk and in memory is not kept for the next video.
+        with self.session(video) as session:
+            for answer in session.answers(
+                texts, queries=queries, max_new_tokens=self.max_new_tokens
+            ):
+                frames = [keyframe.index for keyframe in answer.selection.keyframes]
+                yield Reply(answer.text, frames)

@@ -18,9 +18,8 @@ from ..profile import workspace
 from ..sweeps import DECODED_AHEAD, RESIZED_AHEAD
 from .sizes import Sizes
 
-WAITING = RESIZED_AHEAD + 2
-"""Batches of pixels that exist at once: of the model, in the queue, and in the hand of who fills
-it."""
+WAITING = RESIZED_AHEAD + 1
+"""Batches of pixels beside that of the model: in the queue, and in the hand of who fills it."""
 POOL = "vilamp_kernels::projected_differential_pool"
 
 
@@ -75,19 +74,11 @@ def tokens_of_video(sizes: Sizes, work: Work) -> int:
     return work.frames + keyframes * (sizes.grid - 1)
 
 
-def frame_bytes(sizes: Sizes) -> int:
-    """What a further frame of a batch takes while a tower, or the merging, works on it."""
-    pixels = (WAITING + 1) * 3
-    clip = pixels * sizes.clip.side**2 * 4 + sizes.clip.bytes(sizes.number, 1)
-    siglip = pixels * sizes.siglip.side**2 * sizes.number + _siglip(sizes)
-    return max(clip, siglip)
-
-
 def _embed(sizes: Sizes, work: Work) -> int:
     """Sweep 1: CLIP on every frame."""
     batch = min(work.batch, work.frames)
-    # One for which the tower's dtype is another.
-    pixels = (WAITING * work.batch + batch) * 3 * sizes.clip.side**2 * 4
+    pixels = (WAITING * work.batch + 2 * batch) * 3 * sizes.clip.side**2 * 4
+    # Once more where the tower's dtype is another.
     narrow = batch * 3 * sizes.clip.side**2 * sizes.number if sizes.number != 4 else 0
     # The encoder keeps its input to the end.
     state = batch * sizes.clip.tokens * sizes.clip.width * sizes.number
@@ -116,7 +107,7 @@ def _merge(sizes: Sizes, work: Work, kernels: Callable[[str, tuple], int]) -> in
     kept += small + (wide + 3) * square
     kept += work.questions * tokens_of_video(sizes, work) * _token(sizes)
     one = 3 * sizes.siglip.side**2
-    pixels = (WAITING * work.batch * sizes.number + 4) * one
+    pixels = ((WAITING * work.batch + batch) * sizes.number + 4) * one
     bank, held = _references(sizes, work, batch)
     tower = batch * (one * sizes.number + _siglip(sizes)) + held * sizes.patches
     patches = (batch + held + bank) * sizes.patches
@@ -134,33 +125,42 @@ def _prefill(sizes: Sizes, work: Work, on_gpu: bool) -> int:
     video = tokens_of_video(sizes, work)
     whole = video + 1 + work.text_tokens
     length = min(whole, sizes.longest_prompt or whole)
-    chunk = min(work.prefill_chunk, length)
     kept = weights + _embeddings(sizes, work) + _scores(work)
     kept += (work.questions * video + whole + work.text_tokens) * _token(sizes)
     kept += (length + work.new_tokens) * sizes.cached
-    state = chunk * sizes.heads * sizes.head_width * sizes.number
-    hidden = chunk * _token(sizes)
-    angles = 2 * chunk * sizes.head_width * sizes.number
-    # The mask as bits, and as numbers where attention adds it; a first chunk has none.
-    mask = 0
-    repeated = 0
-    if chunk < length:
-        adds = 2 if on_gpu else 1
-        mask = chunk * length * (1 + adds * sizes.number)
-        if sizes.kv_heads != sizes.heads:
-            repeated = 2 * length * sizes.heads * sizes.head_width * sizes.number
-    # Last hidden states of the chunk before; input, normed; queries as they were, turned, and
-    # the result in two layouts.
-    attention = 3 * hidden + 5 * state + repeated + mask + chunk * sizes.heads * 4
-    # Input, sum, normed; gate, up and their product.
-    feed_forward = 4 * hidden + 3 * chunk * sizes.inner * sizes.number + mask_bits(chunk, length)
-    norms = 3 * hidden + 3 * chunk * sizes.width * 4
+    chunk = min(work.prefill_chunk, length)
+    # The first chunk, the last whole one, and what is left.
+    whole_chunks, left = divmod(length, chunk)
+    chunks = ((chunk, chunk), (chunk, whole_chunks * chunk), (left, length))
     row = sizes.vocabulary * (sizes.number + 4)
-    return kept + angles + max(attention, feed_forward, norms, row)
+    return kept + max(row, *(_chunk(sizes, *pair, on_gpu) for pair in chunks))
 
 
-def mask_bits(chunk: int, length: int) -> int:
-    return chunk * length if chunk < length else 0
+def _chunk(sizes: Sizes, tokens: int, seen: int, on_gpu: bool) -> int:
+    """Of one layer, at its widest.
+
+    Args:
+        sizes: of the model.
+        tokens: of the prompt that are read at once.
+        seen: those and all before them.
+        on_gpu: whose attention copies a mask to a width that it likes.
+    """
+    state = tokens * sizes.heads * sizes.head_width * sizes.number
+    hidden = tokens * _token(sizes)
+    angles = 2 * tokens * sizes.head_width * sizes.number
+    bits = numbers = repeated = 0
+    if tokens < seen:
+        # The mask, and the numbers that attention makes of it; a first chunk has none.
+        bits = tokens * seen
+        numbers = bits * sizes.number * (2 if on_gpu else 1)
+        if sizes.kv_heads != sizes.heads:
+            repeated = 2 * seen * sizes.heads * sizes.head_width * sizes.number
+    # The chunk before, input, normed; queries as they were, turned, and the result in two layouts.
+    attention = 3 * hidden + 5 * state + repeated + bits + numbers + tokens * sizes.heads * 4
+    # The chunk before, input, sum, normed; gate, up and their product.
+    feed_forward = 4 * hidden + 3 * tokens * sizes.inner * sizes.number + bits
+    norms = 3 * hidden + 3 * tokens * sizes.width * 4
+    return angles + max(attention, feed_forward, norms)
 
 
 def _references(sizes: Sizes, work: Work, batch: int) -> tuple[int, int]:

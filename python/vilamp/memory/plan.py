@@ -144,8 +144,9 @@ def refusal(sizes: Sizes, work: Work, choices: Choices, budget: int) -> str:
     text = f"{work.frames:,} frames{several} need {rounded_up(least)}"
     ways = [way for way in _ways(sizes, work, choices, budget) if way]
     if not ways:
-        weights = rounded_up(sizes.weights)
-        return f"{text}, the budget is {shown(budget)}: the weights alone are {weights}"
+        one = replace(work, frames=1, questions=1)
+        alone = rounded_up(smallest(sizes, one, choices).peak)
+        return f"{text}, the budget is {shown(budget)}: one frame alone needs {alone}"
     return f"{text}; {shown(budget)} allow {' or '.join(ways)}"
 
 
@@ -194,6 +195,6 @@ def rounded_up(count: int) -> str:
 def shown(budget: int) -> str:
     """A budget in the unit in which it is a round number."""
     for unit, name in ((GIB, "GiB"), (10**9, "GB"), (MIB, "MiB"), (10**6, "MB")):
-        if budget and 100 * budget % unit == 0:
+        if budget >= unit and 100 * budget % unit == 0:
             return f"{budget / unit:g} {name}"
     return f"{budget:,} bytes"

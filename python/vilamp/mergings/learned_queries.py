@@ -35,11 +35,11 @@ class LearnedQueries(nn.Module):
         self.key = nn.Linear(patch_width, width, bias=False)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> LearnedQueries:
-        """Those that were trained for the model of a folder.
+    def from_folder(cls, folder: Path, patch_width: int, query_width: int) -> LearnedQueries:
+        """Those that were trained for the model of a folder, in fp32.
 
         Raises:
-            CheckpointError: there are none, or the file is not of this form.
+            CheckpointError: there are none, or they are not of these widths.
         """
         path = folder / FILE
         if not path.is_file():
@@ -48,11 +48,10 @@ class LearnedQueries(nn.Module):
             )
         try:
             tensors = load_file(path)
-            width, patch_width = tensors["key.weight"].shape
-            queries = cls(patch_width, tensors["of_question.weight"].shape[1], width)
+            queries = cls(patch_width, query_width, len(tensors["query"]))
             queries.load_state_dict(tensors)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: no learned queries ({error})") from error
+        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: no learned queries for this model ({error})") from error
         return queries.requires_grad_(False)
 
     def weights(self, patches: Tensor, questions: Tensor) -> Tensor:
@@ -62,10 +61,20 @@ class LearnedQueries(nn.Module):
             patches: `[n, M, H]`.
             questions: `[Q, D]`.
         """
-        query = self.query + self.of_question(questions.to(self.query))
-        key = self.key(patches.to(self.query))
-        logits = torch.einsum("qp,nmp->qnm", query, key) * key.shape[-1] ** -0.5
-        return logits.float().softmax(-1)
+        query, key = self._query(questions), self._key(patches)
+        return torch.einsum("qp,nmp->qnm", query, key).softmax(-1)
+
+    def weights_of_pairs(self, patches: Tensor, questions: Tensor) -> Tensor:
+        """fp32 `[n, M]`: the same where each frame has its own question, `[n, D]`."""
+        query, key = self._query(questions), self._key(patches)
+        return torch.einsum("np,nmp->nm", query, key).softmax(-1)
+
+    def _query(self, questions: Tensor) -> Tensor:
+        return self.query + self.of_question(questions.to(self.query))
+
+    def _key(self, patches: Tensor) -> Tensor:
+        """Scaled as in attention, so that the logits are of order 1 whatever the width."""
+        return self.key(patches.to(self.query)) * self.key.out_features**-0.5
 
 
 class QueryMerger:

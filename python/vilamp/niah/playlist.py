@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -157,7 +157,9 @@ class Playlist(FrameSource):
                 return frame
         raise VideoError(f"{path}: changed while it was read, it ends early")
 
-    def fingerprint(self) -> str:
-        """Hash of the files' content, of the segments, the rate and the size."""
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
+        """Hash of the files' content, of the segments, the rate and the size; no progress is told,
+        since most files are known from another play list.
+        """
         parts = [(self.opened.fingerprint(p.path), p.first, p.stop) for p in self.pieces]
         return hashlib.sha256(repr((parts, self.fps, self.size)).encode()).hexdigest()

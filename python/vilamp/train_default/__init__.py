@@ -16,5 +16,6 @@ reading   language model on the tokens of the real towers, then on long videos  
 review    the same with more questions, on look-alikes that the selector brought up   reading.py
 
 Then `export.py` writes the model folder in the published layout, and
-`python -m vilamp.train_default.evaluate` says what each part of it is worth.
+`python -m vilamp.train_default.evaluate` says what each part of it is worth. Apart from the model,
+`queries.py` trains the learned queries that `ablation.py` compares its merging with.
 """

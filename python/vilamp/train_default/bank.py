@@ -91,8 +91,8 @@ def _times(clip, rng) -> list[float]:
     return [before, rng.uniform(clip.flash_start, clip.flash_end), after, again]
 
 
-def _jobs(folder: Path) -> list[tuple[Path, str, int]]:
-    sizes = (("train", TRAIN_CLIPS), ("test", TEST_CLIPS))
+def _jobs(folder: Path, train: int = TRAIN_CLIPS) -> list[tuple[Path, str, int]]:
+    sizes = (("train", train), ("test", TEST_CLIPS))
     return [
         (folder / f"{split}-{number:03d}.safetensors", split, number)
         for split, clips in sizes
@@ -100,11 +100,12 @@ def _jobs(folder: Path) -> list[tuple[Path, str, int]]:
     ]
 
 
-def draw_bank(folder: Path, workers: int = 2) -> None:
-    """Draw every shard that is not there yet, in `<folder>/bank`."""
+def draw_bank(folder: Path, workers: int = 2, train: int = TRAIN_CLIPS) -> None:
+    """Draw every shard that is not there yet, in `<folder>/bank`; `train` clips for training, a
+    multiple of `SHARD`."""
     folder = folder / "bank"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(folder)
+    jobs = _jobs(folder, train)
     missing = [job for job in jobs if not job[0].exists()]
     progress = Progress("bank", len(jobs), done=len(jobs) - len(missing))
     with ProcessPoolExecutor(workers) as pool:
@@ -112,10 +113,10 @@ def draw_bank(folder: Path, workers: int = 2) -> None:
             progress.step()
 
 
-def load_bank(folder: Path, split: str) -> Bank:
-    """Read all shards of a split; about 50 KB of memory per clip."""
+def load_bank(folder: Path, split: str, train: int = TRAIN_CLIPS) -> Bank:
+    """Read all shards of a split, as `draw_bank` left them; about 50 KB of memory per clip."""
     parts: dict[str, list[Tensor]] = {}
-    for path, name, _ in _jobs(folder / "bank"):
+    for path, name, _ in _jobs(folder / "bank", train):
         if name == split:
             for key, tensor in load_file(path).items():
                 parts.setdefault(key, []).append(tensor)

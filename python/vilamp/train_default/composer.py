@@ -65,7 +65,8 @@ class Composer(nn.Module):
         return ((relevance - repeated * has_key[:, None]) / alpha).softmax(-1)
 
 
-def _questions(bank: Bank, clips: Tensor, rng: np.random.Generator) -> list[str]:
+def sample_texts(bank: Bank, clips: Tensor, rng: np.random.Generator) -> list[str]:
+    """A question of any type about each clip, worded as in training; clips: int64 [n]."""
     kinds = list(TYPES)
     return [
         roughen(
@@ -86,7 +87,7 @@ def _loss(
     key_clip = torch.where(case < 0.5, clips, others)
     # A question is mostly about another clip than the frame at hand.
     about = torch.where(torch.rand(BATCH, generator=generator) < 0.5, clips, others)
-    question = selector.questions(_questions(bank, about, rng))
+    question = selector.questions(sample_texts(bank, about, rng))
     patches = stored[clips, FLASH].float()
     keys = stored[key_clip, quiet].float()
     hardness = min(1.0, step / (STEPS * _HARD_FROM))

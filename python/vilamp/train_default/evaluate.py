@@ -9,18 +9,18 @@ on where it was.
 import argparse
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..drawn import TYPES, Case, draw_video
-from ..keyframes import Selection
-from ..merging import visual_sequence
+from ..method import Method
 from ..model import ViLAMP
 from ..video import open_video
+from ..visual_tokens import VisualTokens
 from .progress import Progress
 
 POLICIES = {
@@ -29,6 +29,13 @@ POLICIES = {
     "c": "DKS, other frames dropped",
     "d": "DKS + mean pooling",
     "e": "no video",
+}
+METHODS = {
+    "a": Method(),
+    "b": Method(selector="uniform"),
+    "c": Method(merging="none"),
+    "d": Method(merging="mean"),
+    "e": None,
 }
 FIELDS = ("video", "type", "policy", "question", "truth", "answer", "right", "hit", "keyframes")
 FIRST_SEED = 1_000_000
@@ -57,76 +64,69 @@ def read(model: ViLAMP, path: Path, batch: int = 64) -> Clip:
     return Clip(torch.tensor(times), torch.cat(embeds), torch.cat(patches))
 
 
-def uniform(count: int, keyframes: int, scores: Tensor) -> Selection:
-    """Keyframes in the middle of `keyframes` equal parts."""
-    k = min(count, keyframes)
-    chosen = ((torch.arange(k) + 0.5) * count / k).long()
-    return Selection([chosen], scores, [torch.zeros(k, dtype=torch.bool)])
-
-
-def merged_tokens(model: ViLAMP, clip: Clip, question: Tensor, selection: Selection) -> Tensor:
-    """Differential merging of every frame, [N, H]."""
-    references = model.references(selection)
-    # The preceding keyframes are the bank; a frame before the first has none.
-    used, rows = references.clamp(min=0).unique(return_inverse=True)
-    assignment = torch.where(references < 0, references, rows)
-    return model.merge(clip.patches, question, clip.patches[used], assignment)[0]
-
-
-def visual(model: ViLAMP, clip: Clip, question: Tensor, policy: str) -> tuple[Tensor, Tensor]:
-    """Visual tokens [S, H] of a policy, and its keyframes."""
-    if policy == "e":
-        return clip.patches.new_zeros(0, clip.patches.shape[-1]), torch.zeros(0, dtype=torch.long)
-    selection = model.select(clip.embeds, question)
-    if policy == "b":
-        selection = uniform(len(clip.times), model.config.keyframes, selection.scores)
-    chosen = selection.indices[0]
-    full = model.keyframe_tokens(clip.patches[chosen])
-    if policy == "c":
-        return full.flatten(0, 1), chosen
-    if policy == "d":
-        merged = model.projector[2](clip.patches.mean(1))
-    else:
-        merged = merged_tokens(model, clip, question, selection)
-    return visual_sequence(chosen, full, merged), chosen
+def visual(
+    model: ViLAMP, clip: Clip, questions: Tensor, method: Method | None
+) -> list[tuple[Tensor, Tensor]]:
+    """For each of some questions [Q, D], the visual tokens [S, H] of a method and its keyframes;
+    nothing at all when the method is None.
+    """
+    if method is None:
+        nothing = clip.patches.new_zeros(0, clip.patches.shape[-1])
+        return [(nothing, torch.zeros(0, dtype=torch.long))] * len(questions)
+    selection = model.select(clip.embeds, questions, method=method)
+    merged = model.merger(questions, selection, method).push(clip.patches, 0)
+    found = []
+    for chosen, own in zip(selection.indices, merged, strict=True):
+        whole = VisualTokens(model, chosen, len(clip.times), method.merging == "none")
+        whole.add(0, clip.patches, own)
+        found.append((whole.tokens, chosen))
+    return found
 
 
 @torch.inference_mode()
 def answer_all(
-    model: ViLAMP, clip: Clip, case: Case, policies: Iterable[str] = POLICIES
+    model: ViLAMP,
+    clip: Clip,
+    cases: Sequence[Case],
+    policies: Mapping[str, Method | None] = METHODS,
 ) -> list[dict]:
-    """One row per policy for a question about a video."""
-    prompt = model.tokenize(case.question)
-    question = model.embed_question(prompt.clip_input_ids, prompt.clip_attention_mask)
+    """One row for each policy and question about a video."""
+    prompts = [model.tokenize(case.question) for case in cases]
+    questions = torch.cat(
+        [model.embed_question(p.clip_input_ids, p.clip_attention_mask) for p in prompts]
+    )
     rows = []
-    for policy in policies:
-        tokens, chosen = visual(model, clip, question, policy)
-        ids = model.decode(model.assemble(prompt.input_ids, tokens), 4)
-        answer = model.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
-        times = clip.times[chosen]
-        rows.append(
-            {
-                "type": case.type,
-                "policy": policy,
-                "question": case.question,
-                "truth": case.answer,
-                "answer": answer,
-                "right": int(answer == case.answer),
-                "hit": int(((times >= case.start) & (times < case.end)).any()),
-                "keyframes": len(chosen),
-            }
-        )
+    for policy, method in policies.items():
+        seen = visual(model, clip, questions, method)
+        for case, prompt, (tokens, chosen) in zip(cases, prompts, seen, strict=True):
+            ids = model.decode(model.assemble(prompt.input_ids, tokens), 4)
+            answer = model.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+            times = clip.times[chosen]
+            rows.append(
+                {
+                    "type": case.type,
+                    "policy": policy,
+                    "question": case.question,
+                    "truth": case.answer,
+                    "answer": answer,
+                    "right": int(answer == case.answer),
+                    "hit": int(((times >= case.start) & (times < case.end)).any()),
+                    "keyframes": len(chosen),
+                }
+            )
     return rows
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many videos of how many seconds (= frames), questions in each, and policies."""
+    """How many videos of how many seconds (= frames), questions in each, policies by name, and
+    the seed of the first video."""
 
     videos: int = 300
     seconds: int = 300
     needles: int = 1
-    policies: str = "".join(POLICIES)
+    policies: Mapping[str, Method | None] = field(default_factory=lambda: METHODS)
+    first_seed: int = FIRST_SEED
 
     def kinds(self, video: int) -> list[str]:
         """Types of a video's questions: all types in turn over the whole test."""
@@ -143,19 +143,24 @@ def run(model: ViLAMP, folder: Path, plan: Plan) -> list[dict]:
     rows = [r for r in rows if done[int(r["video"])] == whole and int(r["video"]) < plan.videos]
     missing = [i for i in range(plan.videos) if done[i] != whole]
     progress = Progress("evaluate", plan.videos, done=plan.videos - len(missing))
-    with path.open("w", newline="") as file:
+    # Rows of a video that was not finished go; in one step, so that a kill here loses nothing.
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         writer.writerows(rows)
+    part.replace(path)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
         for i in missing:
             video = folder / f"video-{i:04d}.mp4"
             cases = draw_video(
-                video, seconds=plan.seconds, seed=FIRST_SEED + i, needles=plan.kinds(i)
+                video, seconds=plan.seconds, seed=plan.first_seed + i, needles=plan.kinds(i)
             )
             clip = read(model, video)
             video.unlink()
-            answers = [answer_all(model, clip, case, plan.policies) for case in cases]
-            fresh = [{"video": i, **row} for own in answers for row in own]
+            answers = answer_all(model, clip, cases, plan.policies)
+            fresh = [{"video": i, **row} for row in answers]
             writer.writerows(fresh)
             file.flush()
             rows += fresh
@@ -204,11 +209,13 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=Plan.videos)
     parser.add_argument("--seconds", type=int, default=Plan.seconds, help="of each video = frames")
     parser.add_argument("--needles", type=int, default=Plan.needles, help="questions per video")
-    parser.add_argument("--policies", default=Plan.policies, help="letters of the table's columns")
+    letters = "".join(POLICIES)
+    parser.add_argument("--policies", default=letters, help="letters of the table's columns")
     parser.add_argument("--folder", type=Path, default=Path("runs/evaluate"))
     options = parser.parse_args()
     model = ViLAMP.from_pretrained(options.model, device="cpu")
-    plan = Plan(options.videos, options.seconds, options.needles, options.policies)
+    policies = {letter: METHODS[letter] for letter in options.policies}
+    plan = Plan(options.videos, options.seconds, options.needles, policies)
     text = table(run(model, options.folder, plan))
     (options.folder / "table.md").write_text(text + "\n")
     print(text)
