@@ -1,7 +1,6 @@
 """Needles and haystacks of one's own, and in Video-MME's layout."""
 
 import json
-from importlib.util import find_spec
 
 import pytest
 from niah_files import numbered_video
@@ -71,11 +70,14 @@ def test_own_videos(videos, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"haystacks": ["../h1.mp4"]}, "wanted a file below"),
+        ({"haystacks": ["../h1.mp4"]}, "wanted the name of a file"),
         ({"haystacks": ["h1.mp4"]}, "35 frames, wanted 60"),
         ({"haystacks": ["no.mp4"]}, "no.mp4"),
         ({"needles": []}, "no needle of 10 to 30 s among 0"),
-        ({"needles": [{"video": "/etc/passwd", "questions": [asked()]}]}, "wanted a file below"),
+        (
+            {"needles": [{"video": "/etc/passwd", "questions": [asked()]}]},
+            "wanted the name of a file",
+        ),
         ({"needles": [{"video": "n1.mp4", "questions": []}]}, "without questions"),
         ({"needles": [{"video": "n1.mp4"}]}, "not a file of needles"),
         ({"needles": [{"video": "n1.mp4", "end": 99, "questions": [asked()]}]}, "has 12 s"),
@@ -133,32 +135,20 @@ def video_mme_rows():
     ]
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        "json",
-        "jsonl",
-        pytest.param(
-            "parquet",
-            marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow"),
-        ),
-    ],
-)
-def test_video_mme(videos, tmp_path, layout):
-    folder = tmp_path / "mme"
-    (folder / "videomme").mkdir(parents=True)
-    videos.rename(folder / "data")
-    rows = video_mme_rows()
-    path = folder / "videomme" / f"test-00000-of-00001.{layout}"
-    if layout == "json":
-        (folder / "table.json").write_text(json.dumps(rows))
-    elif layout == "jsonl":
-        (folder / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    else:
-        import pyarrow
-        from pyarrow import parquet
+def write_table(folder, rows):
+    """The table as it was released."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
 
-        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    (folder / "videomme").mkdir(parents=True)
+    path = folder / "videomme" / "test-00000-of-00001.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def test_video_mme(videos, tmp_path):
+    folder = tmp_path / "mme"
+    write_table(folder, video_mme_rows())
+    videos.rename(folder / "data")
     build_cases(tmp_path / "cases", GRID, video_mme=folder, needle_seconds=SECONDS)
     cases = read_cases(tmp_path / "cases")
     assert cases.source == "Video-MME videos"
@@ -168,20 +158,37 @@ def test_video_mme(videos, tmp_path, layout):
     assert case.questions[1].options == ("one.", "two.", "three.", "four.")
     assert case.questions[1].kind == "Action Reasoning"
     assert {s.path for s in case.segments} <= {"data/n1.mp4", "data/h1.mp4", "data/h2.mp4"}
+    for case in cases.cases:
+        assert len(cases.playlist(case, Opened())) == case.frames
+    build_cases(
+        tmp_path / "cases",
+        GRID,
+        video_mme=folder,
+        needle_seconds=SECONDS,
+        per_needle=1,
+        videos=folder / "data",
+    )
+    cases = read_cases(tmp_path / "cases")
+    assert {len(c.questions) for c in cases.cases} == {1}
+    assert {s.path for c in cases.cases for s in c.segments} == {
+        "n1.mp4",
+        "n2.mp4",
+        "h1.mp4",
+        "h2.mp4",
+    }
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"videoID": "../../etc/passwd"}, "no id of a video"),
-        ({"answer": "E"}, "one of ABCD"),
-        ({"options": None}, "not Video-MME's table"),
+        ({"videoID": "../../etc/passwd"}, "wanted the name of a file"),
+        ({"answer": "E"}, "letter of A to D"),
         ({"duration": "none"}, "found 0 and 2"),
     ],
 )
 def test_tables_that_cannot_be_used(videos, change, message):
     rows = [{**row, **change} if row["duration"] == "short" else row for row in video_mme_rows()]
-    (videos / "table.json").write_text(json.dumps(rows))
+    write_table(videos, rows)
     with pytest.raises(InputError, match=message):
         read_video_mme(
             videos,
@@ -195,7 +202,7 @@ def test_tables_that_cannot_be_used(videos, change, message):
 
 
 def test_a_folder_without_a_table(videos, tmp_path):
-    with pytest.raises(InputError, match="wanted Video-MME's table"):
+    with pytest.raises(InputError, match="not Video-MME as it was released"):
         build_cases(tmp_path / "cases", GRID, video_mme=videos, needle_seconds=SECONDS)
     with pytest.raises(InputError, match="wanted one of the two"):
         build_cases(tmp_path / "c", GRID, video_mme=videos, questions=videos / "q.json")

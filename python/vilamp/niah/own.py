@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ViLAMPError
-from .cases import AskedQuestion, Needle, inside
+from ..evaluation.benchmarks.letters import LETTERS
+from ..evaluation.benchmarks.places import inside
+from .cases import AskedQuestion, Needle
 from .planning import Grid, Haystack, Source
 from .playlist import Opened
-from .scoring import LETTERS
 
 SOURCE = "own videos"
 LARGEST_FILE = 64 << 20

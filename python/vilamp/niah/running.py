@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.benchmarks.places import inside
 from ..evaluation.models import VideoModel
 from ..evaluation.results import Results, read_rows
 from ..evaluation.runner import Progress, run
 from ..evaluation.shards import Shard
 from ..video import FrameSource, open_video
-from .cases import AskedQuestion, Case, Cases, inside
+from .cases import AskedQuestion, Case, Cases
 from .playlist import Opened
 from .scoring import is_right, prompt_of
 
