@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from math import inf
 
 import pytest
 from niah_files import GRID, small_cases
@@ -11,7 +13,7 @@ from vilamp.evaluation.results import read_rows
 from vilamp.evaluation.shards import Shard
 from vilamp.niah.cases import AskedQuestion, read_cases
 from vilamp.niah.render import render_cases
-from vilamp.niah.running import digest, run_model, slug
+from vilamp.niah.running import digest, row_of, run_model, slug
 from vilamp.niah.scoring import INSTRUCTION, is_right, prompt_of
 
 
@@ -65,6 +67,21 @@ def test_rows_say_what_was_asked_and_seen(cases, tmp_path):
             assert row["in_scene"] == sum(start <= f < end for f in in_needle)
             assert row["needle_frames"] == case.needle_end - case.needle_start
     assert {row["in_needle"] for row in rows} > {0}, "some are met"
+
+
+def test_the_ends_of_needle_and_scene(cases):
+    case = replace(cases.cases[0], needle_start=20.0, needle_end=40.0)
+    question = replace(case.questions[0], start=5.0, end=10.5)
+
+    def counts(*frames):
+        row = row_of(case, question, "", frames, fps=1.0)
+        return row["in_needle"], row["in_scene"]
+
+    assert counts(19, 20, 39, 40) == (2, 0)
+    assert counts(24, 25, 30, 31) == (4, 2)
+    assert counts() == (0, 0)
+    # Until the end of the needle where the file of cases names no end.
+    assert row_of(case, replace(question, end=inf), "", [39, 40], 1.0)["in_scene"] == 1
 
 
 def test_shards_make_up_the_whole_and_nothing_is_asked_twice(cases, tmp_path):

@@ -32,6 +32,7 @@ def asked(text="What is it?", **more):
 def own(folder, **changes):
     """A file of questions beside the videos."""
     needles = [
+        {"video": "tiny.mp4", "questions": [asked()]},
         {"video": "n1.mp4", "questions": [asked(), asked("And where?", answer="A")]},
         {
             "video": "n2.mp4",
@@ -39,7 +40,6 @@ def own(folder, **changes):
             "end": 16.5,
             "questions": [{"question": "Who?", "answer": "me"}],
         },
-        {"video": "tiny.mp4", "questions": [asked()]},
     ]
     content = {"haystacks": ["h1.mp4", "h2.mp4"], "needles": needles, **changes}
     path = folder / "questions.json"
@@ -52,13 +52,13 @@ def test_own_videos(videos, tmp_path):
     build_cases(folder, GRID, questions=own(videos), needle_seconds=SECONDS)
     cases = read_cases(folder)
     assert cases.source == "own videos" and cases.root == videos.resolve()
-    assert {c.needle for c in cases.cases} == {"n00", "n01"}, "the tiny one is left out"
+    assert {c.needle for c in cases.cases} == {"n01", "n02"}, "the tiny one is left out"
     assert {c.haystack for c in cases.cases} == {"h0", "h1"}
     opened = Opened()
     for case in cases.cases:
         playlist = cases.playlist(case, opened)
         assert len(playlist) == len(list(playlist)) == case.frames
-    first, second = (next(c for c in cases.cases if c.needle == n) for n in ("n00", "n01"))
+    first, second = (next(c for c in cases.cases if c.needle == n) for n in ("n01", "n02"))
     assert [q.answer for q in first.questions] == ["B", "A"]
     assert first.questions[0].options == ("one", "two") and first.questions[0].kind == "detail"
     assert second.needle_end - second.needle_start == 12, "whole frames of 4 to 16.5 s"
