@@ -113,6 +113,9 @@ def test_rendered_files_are_read_instead(cases, tmp_path):
     lists, files = Told(cases), Told(cases)
     run_model(lists, rendered, tmp_path / "a")
     run_model(files, rendered, tmp_path / "b", rendered=True)
+    assert (
+        read_rows(tmp_path / "b" / "told-so-files.1-of-1.jsonl")[0]["name"] == "Told + so (files)"
+    )
     assert lists.videos[0][0] == files.videos[0][0] == one.cases[0].frames
     assert lists.videos[0][1] != files.videos[0][1]
 

@@ -10,6 +10,7 @@ from vilamp.niah.cases import read_cases
 from vilamp.niah.planning import Grid
 from vilamp.niah.playlist import Opened
 from vilamp.niah.video_mme import read_video_mme
+from vilamp.video import open_video
 
 GRID = Grid(lengths=(40, 60), depths=(0.0, 1.0), needles=1)
 SECONDS = (10.0, 30.0)
@@ -93,6 +94,20 @@ def test_own_files_that_cannot_be_used(videos, tmp_path, changes, message):
         build_cases(
             tmp_path / "cases", GRID, questions=own(videos, **changes), needle_seconds=SECONDS
         )
+
+
+def test_a_rest_of_a_second_at_the_end_of_a_file_is_left_out(videos, tmp_path):
+    numbered_video(videos / "n1.mp4", 12.5, 20)
+    numbered_video(videos / "h1.mp4", 35.5, 20)
+    assert len(Opened()[videos / "n1.mp4"]) == 13
+    build_cases(tmp_path / "cases", GRID, questions=own(videos), needle_seconds=SECONDS, mp4=True)
+    cases = read_cases(tmp_path / "cases")
+    case = next(c for c in cases.cases if c.needle == "n01")
+    assert case.needle_end - case.needle_start == 12
+    assert any(s.path == "h1.mp4" and s.end == 35 for c in cases.cases for s in c.segments)
+    for case in cases.cases:
+        rendered = open_video(tmp_path / "cases" / case.video, fps=1)
+        assert len(rendered) == case.frames == len(cases.playlist(case, Opened()))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[", None])

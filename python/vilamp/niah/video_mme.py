@@ -14,7 +14,7 @@ from ..evaluation.benchmarks.video_mme import VideoMME
 from .cases import AskedQuestion, Needle
 from .own import keep_lengths, stacks
 from .planning import Grid, Haystack
-from .playlist import Opened
+from .playlist import Opened, whole_frames
 
 SOURCE = "Video-MME videos"
 
@@ -55,7 +55,7 @@ def read_video_mme(
     needles = []
     for path, items in short.items():
         try:
-            length = len(opened[path]) / opened.fps
+            length = whole_frames(opened[path], opened.fps) / opened.fps
         except VideoError:
             # One that cannot be read is as good as not downloaded.
             continue
