@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vilamp.evaluation.models import VideoModel
+    from vilamp.evaluation.shards import Shard
     from vilamp.niah.cases import Cases
 
 METHODS = ("dks+dfm", "uniform+dfm", "dks+mean")
@@ -132,7 +133,7 @@ def run(
 
 
 def _run_one(
-    model: VideoModel, cases: Cases, shard: object, rendered: bool, bars: ProgressBars
+    model: VideoModel, cases: Cases, shard: Shard, rendered: bool, bars: ProgressBars
 ) -> dict:
     from vilamp.niah.playlist import Opened
     from vilamp.niah.running import FOLDER, run_model, title
