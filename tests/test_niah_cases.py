@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from niah_files import needle
 from vilamp import InputError
-from vilamp.niah.cases import Cases, inside, read_cases, write_cases
+from vilamp.evaluation.benchmarks.places import inside
+from vilamp.niah.cases import Cases, read_cases, write_cases
 from vilamp.niah.planning import Grid, Haystack, Source, plan
 
 GRID = Grid(lengths=(200, 400), depths=(0.0, 0.25, 1.0), needles=2)

@@ -10,8 +10,9 @@ from vilamp.drawn import TYPES
 from vilamp.drawn.needle import KINDS, plan_haystack, plan_needle
 from vilamp.drawn.palette import COLOUR_NAMES, PLACES, SHAPES
 from vilamp.drawn.scene import split_of_anchor
+from vilamp.niah import drawn
 from vilamp.niah.drawn import FPS, draw_sources
-from vilamp.niah.planning import Grid
+from vilamp.niah.planning import Grid, plan
 from vilamp.video import open_video
 
 
@@ -107,6 +108,27 @@ def test_files_are_drawn_once_and_are_what_they_say(tmp_path):
     assert len(sorted(tmp_path.glob("*/.*"))) == 0
     draw_sources(tmp_path, GRID, **{**options, "seed": 4})
     assert len(sorted(tmp_path.glob("*/*"))) == 2 * len(files), "another seed, other files"
+
+
+def test_a_haystack_is_kept_apart_from_the_needles_that_go_into_it(tmp_path, monkeypatch):
+    away = []
+
+    def recorded(seconds, seed, split, away_from):
+        away.append({(clip.anchor, type_) for clip, type_ in away_from})
+        return plan_haystack(seconds, seed, split, away_from)
+
+    monkeypatch.setattr(drawn, "plan_haystack", recorded)
+    monkeypatch.setattr(drawn, "write_video", lambda path, frames, fps: path.touch())
+    planned = []
+    monkeypatch.setattr(
+        drawn, "plan_needle", lambda *a: planned.append(plan_needle(*a)) or planned[-1]
+    )
+    grid = Grid((90,), (0.0, 0.5, 1.0), 2)
+    needles, stacks = draw_sources(tmp_path, grid, haystacks=2, needle_seconds=(15, 25))
+    for case in plan(grid, needles, stacks):
+        number = int(case.needle[1:])
+        asked = {(clip.anchor, type_) for clip, type_ in planned[number][2]}
+        assert asked and asked <= away[int(case.haystack[1:])]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,9 @@ def test_a_page_of_all(two):
     page = as_markdown(two)
     assert "lowest cell 75.0 (53 to 89) (10,000 frames, depth 50%)" in page
     assert "at 2,000 frames" in page and "at 10,000 frames" in page
-    assert as_markdown([Measured("one", [row(0)])]).count("at 2,000 frames |") == 1
+    assert as_markdown([Measured("one", [row(0)])]).count("at 2,000 frames") == 2, (
+        "a table and a summary"
+    )
 
 
 def test_heat_maps_side_by_side(two):

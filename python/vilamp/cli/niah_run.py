@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vilamp.evaluation.models import VideoModel
+    from vilamp.evaluation.shards import Shard
     from vilamp.niah.cases import Cases
 
 METHODS = ("dks+dfm", "uniform+dfm", "dks+mean")
@@ -132,16 +133,16 @@ def run(
 
 
 def _run_one(
-    model: VideoModel, cases: Cases, shard: object, rendered: bool, bars: ProgressBars
+    model: VideoModel, cases: Cases, shard: Shard, rendered: bool, bars: ProgressBars
 ) -> dict:
     from vilamp.niah.playlist import Opened
-    from vilamp.niah.running import FOLDER, run_model
+    from vilamp.niah.running import FOLDER, run_model, title
     from vilamp.niah.tables import read_results
 
     def progress(phase: str, done: int, total: int | None) -> None:
-        bars(f"{phase}: {model.name}", done, total)
+        bars(f"{phase}: {name}", done, total)
 
-    folder = cases.folder / FOLDER
+    folder, name = cases.folder / FOLDER, title(model, rendered)
     failed = run_model(
         model,
         cases,
@@ -151,10 +152,10 @@ def _run_one(
         rendered=rendered,
         progress=progress,
     )
-    (own,) = [found for found in read_results(folder) if found.name == model.name] or [None]
+    (own,) = [found for found in read_results(folder) if found.name == name] or [None]
     share = own.share() if own else None
     return {
-        "model": model.name,
+        "model": name,
         "answered": share.count if share else 0,
         "right": share.right if share else 0,
         "failed": failed,

@@ -128,7 +128,11 @@ def pictures_at(video: FrameSource, numbers: Sequence[int]) -> tuple[np.ndarray,
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
 
+    # Bars are the caller's business.
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         model = AutoModelForImageTextToText.from_pretrained(
@@ -138,6 +142,9 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{folder}: no model that can be loaded ({reason})") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     if getattr(processor, "chat_template", None) is None:
         raise CheckpointError(f"{folder}: its processor has no chat template")
     return model.to(device).eval(), processor

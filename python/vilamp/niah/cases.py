@@ -7,10 +7,11 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.benchmarks.places import inside
 from .playlist import Opened, Playlist, Segment
 
 NAME = "cases.jsonl"
@@ -121,22 +122,6 @@ class Cases:
         """
         segments = [Segment(inside(self.root, s.path), s.start, s.end) for s in case.segments]
         return Playlist(segments, opened)
-
-
-def inside(root: Path, name: str) -> Path:
-    """A file of a folder, by its relative name.
-
-    Raises:
-        InputError: the name leads out of the folder.
-    """
-    pure = PurePosixPath(name)
-    path = root / pure
-    # Links count by where they lead.
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise InputError(f"{name!r}: wanted a file below {root}")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{name!r}: leads out of {root}")
-    return path
 
 
 def write_cases(cases: Cases) -> Path:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ViLAMPError
-from .cases import AskedQuestion, Needle, inside
+from ..evaluation.benchmarks.letters import LETTERS
+from ..evaluation.benchmarks.places import inside
+from .cases import AskedQuestion, Needle
 from .planning import Grid, Haystack, Source
-from .playlist import Opened
-from .scoring import LETTERS
+from .playlist import Opened, whole_frames
 
 SOURCE = "own videos"
 LARGEST_FILE = 64 << 20
@@ -91,7 +92,7 @@ def stacks(
         InputError: the videos together are shorter than the longest case.
         VideoError: a video cannot be read.
     """
-    sources = [Source(name, len(opened[inside(root, name)])) for name in names]
+    sources = [Source(name, whole_frames(opened[inside(root, name)], opened.fps)) for name in names]
     held, wanted = sum(source.frames for source in sources), max(grid.lengths)
     if held < wanted:
         raise InputError(
@@ -108,7 +109,7 @@ def _needle(
     entry: dict[str, Any], number: int, root: Path, opened: Opened, per_needle: int
 ) -> Needle:
     path = str(entry["video"])
-    length = len(opened[inside(root, path)]) / opened.fps
+    length = whole_frames(opened[inside(root, path)], opened.fps) / opened.fps
     start, end = float(entry.get("start", 0)), float(entry.get("end", length))
     if not 0 <= start < end <= length:
         raise InputError(f"{path}: has {length:g} s, wanted {start:g} to {end:g} s of it")

@@ -64,6 +64,16 @@ class Opened:
         return self._hashes[path]
 
 
+def whole_frames(source: FrameSource, fps: float) -> int:
+    """Frames of a file that it shows for their whole time: a rest at its end is none.
+
+    So the same part of it can be taken at a multiple of the rate.
+    """
+    if source.info.duration is None:
+        return len(source)
+    return min(len(source), math.floor(source.info.duration * fps + SLACK))
+
+
 class Playlist(FrameSource):
     """The frames of segments in order, timed as if they were one video.
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..drawn.video import write_video
 from ..errors import InputError
-from .cases import Cases, inside, with_videos
+from ..evaluation.benchmarks.places import inside
+from .cases import Cases, with_videos
 from .playlist import Opened, Playlist, Segment
 
 FOLDER = "mp4"

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.benchmarks.places import inside
 from ..evaluation.models import VideoModel
 from ..evaluation.results import Results, read_rows
 from ..evaluation.runner import Progress, run
 from ..evaluation.shards import Shard
 from ..video import FrameSource, open_video
-from .cases import AskedQuestion, Case, Cases, inside
+from .cases import AskedQuestion, Case, Cases
 from .playlist import Opened
 from .scoring import is_right, prompt_of
 
@@ -49,8 +50,12 @@ def run_model(
         InputError: the folder holds answers of other cases or settings, or cannot be written.
     """
     opened = Opened(cases.fps) if opened is None else opened
-    settings = {"name": model.name, "cases": digest(cases), "model": model.settings()}
-    name = slug(model.name)
+    settings = {
+        "name": title(model, rendered),
+        "cases": digest(cases),
+        "model": model.settings(),
+    }
+    name = slug(settings["name"])
     shard = shard or Shard()
     groups = [[(case, question) for question in case.questions] for case in cases.cases]
 
@@ -113,6 +118,11 @@ def digest(cases: Cases) -> str:
     content = [{**asdict(case), "video": None} for case in ordered]
     text = json.dumps([cases.fps, cases.source, content])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def title(model: VideoModel, rendered: bool = False) -> str:
+    """Name of a run in tables: a file is encoded once more than what its play list names."""
+    return f"{model.name} (files)" if rendered else model.name
 
 
 def slug(name: str) -> str:

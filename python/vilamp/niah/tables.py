@@ -177,7 +177,7 @@ def as_markdown(measured: Sequence[Measured]) -> str:
     parts = [
         "Percent of answers that are right, with 95% intervals (Wilson).",
         by_length(measured),
-        *(by_kind(measured, n) for n in (lengths[0], lengths[-1])[: len(lengths)]),
+        *(by_kind(measured, n) for n in dict.fromkeys((lengths[0], lengths[-1]))),
         "Percent of answers with a frame seen in full in the needle, in the scene that is asked "
         "about; and the chance that one of as many evenly spaced frames falls into the needle.",
         hits(measured),
@@ -189,7 +189,9 @@ def as_markdown(measured: Sequence[Measured]) -> str:
 def _summary(model: Measured) -> str:
     lengths = model.values("frames")
     n, depth, share = worst_cell(model)
-    ends = ", ".join(f"{model.share(frames=m)} at {m:,} frames" for m in (lengths[0], lengths[-1]))
+    ends = ", ".join(
+        f"{model.share(frames=m)} at {m:,} frames" for m in dict.fromkeys((lengths[0], lengths[-1]))
+    )
     return f"- {model.name}: {ends}; lowest cell {share} ({n:,} frames, depth {100 * depth:g}%)"
 
 
