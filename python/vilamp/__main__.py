@@ -1,6 +1,11 @@
 """`vilamp` and `python -m vilamp`."""
 
+import os
 import sys
+
+# Before anything loads OpenMP. Threads that wait for the model's next product would spin, on the
+# cores that decode the next frames; asleep they leave them to the decoder.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from vilamp.cli.app import run
 

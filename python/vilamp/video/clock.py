@@ -16,8 +16,9 @@ class Clock:
     """Shifts the timestamps after each break so that the stream goes on where it stopped."""
 
     def __init__(self, time_base: Fraction) -> None:
-        self._back = STEP_BACK / time_base
-        self._ahead = STEP_AHEAD / time_base
+        # Whole ticks: timestamps are, and fractions would take most of the time of reading packets.
+        self._back = int(STEP_BACK / time_base)
+        self._ahead = int(STEP_AHEAD / time_base)
         self._offset = 0
         self._last: int | None = None
         self._step = 1

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import av
+import numpy as np
 from av.video.stream import VideoStream
 
 from .clock import Clock
@@ -41,14 +42,17 @@ def pictures(
     stream: VideoStream,
     index: StreamIndex,
     report: Report,
+    needed: np.ndarray | None = None,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Whole pictures with the tick at which each is first shown; ticks never decrease.
+
+    `needed`, bool `[P]` by packet from the first keyframe on, tells which of them are decoded.
 
     `report(seconds, reason)` is called for every packet that cannot be decoded and every picture
     that the decoder marks as damaged; these are left out.
     """
     tick = int(index.stamps[0]) - index.frame_ticks
-    for count, picture in enumerate(_decoded(container, stream, index, report)):
+    for count, picture in enumerate(_decoded(container, stream, index, report, needed)):
         if picture is None:
             continue
         if index.counted:
@@ -58,12 +62,41 @@ def pictures(
         else:
             stamp = tick + index.frame_ticks
         tick = max(tick, stamp)
-        if picture.is_corrupt:
-            report(index.seconds(tick), "damaged picture")
-        elif picture.width * picture.height > MAX_PIXELS:
-            report(index.seconds(tick), f"absurd size {picture.width} x {picture.height}")
-        else:
+        if _is_sound(picture, index.seconds(tick), report):
             yield tick, picture
+
+
+def keyframes(
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    index: StreamIndex,
+    report: Report,
+    wanted: np.ndarray,
+    stamps: np.ndarray,
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The same of some keyframes, each decoded by itself.
+
+    `wanted`, bool `[P]`, and `stamps`, int64 `[P]`, tell by packet from the first keyframe on which
+    ones, and when they are shown.
+    """
+    tick = int(index.stamps[0])
+    context = stream.codec_context
+    for number, _, packet in _numbered(container, stream, index, report):
+        if number >= len(wanted) or not wanted[number]:
+            continue
+        tick = max(tick, int(stamps[number]))
+        try:
+            # Without a packet the decoder hands out what it holds, and is then made as new.
+            pictures = [*stream.decode(packet), *stream.decode(None)]
+            context.flush_buffers()
+        except DECODER_ERRORS as error:
+            report(index.seconds(tick), explain(error))
+            context.flush_buffers()
+            continue
+        if not pictures:
+            report(index.seconds(tick), "the keyframe gives no picture by itself")
+        elif _is_sound(pictures[0], index.seconds(tick), report):
+            yield tick, pictures[0]
 
 
 def _decoded(
@@ -71,21 +104,13 @@ def _decoded(
     stream: VideoStream,
     index: StreamIndex,
     report: Report,
+    needed: np.ndarray | None,
 ) -> Iterator[av.VideoFrame | None]:
     """Pictures in display order, None for each packet that gave an error instead of one."""
-    clock = Clock(stream.time_base)
-    lead = index.lead
     seconds: float | None = None
-    for packet in read_packets(container, stream):
-        if isinstance(packet, str):
-            report(seconds, packet)
+    for number, seconds, packet in _numbered(container, stream, index, report):
+        if needed is not None and number < len(needed) and not needed[number]:
             continue
-        clock.repair(packet)
-        if lead:
-            lead -= 1
-            continue
-        if packet.pts is not None and not index.counted:
-            seconds = index.seconds(packet.pts)
         try:
             frames = stream.decode(packet)
         except DECODER_ERRORS as error:
@@ -100,3 +125,38 @@ def _decoded(
         report(seconds, explain(error))
         return
     yield from frames
+
+
+def _numbered(
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    index: StreamIndex,
+    report: Report,
+) -> Iterator[tuple[int, float | None, av.Packet]]:
+    """The packets from the first keyframe on: number, seconds where known, packet."""
+    clock = Clock(stream.time_base)
+    lead, number = index.lead, 0
+    seconds: float | None = None
+    for packet in read_packets(container, stream):
+        if isinstance(packet, str):
+            report(seconds, packet)
+            continue
+        clock.repair(packet)
+        if lead:
+            lead -= 1
+            continue
+        if packet.pts is not None and not index.counted:
+            seconds = index.seconds(packet.pts)
+        yield number, seconds, packet
+        number += 1
+
+
+def _is_sound(picture: av.VideoFrame, seconds: float, report: Report) -> bool:
+    """Whether a picture can be shown; reports why not."""
+    if picture.is_corrupt:
+        report(seconds, "damaged picture")
+    elif picture.width * picture.height > MAX_PIXELS:
+        report(seconds, f"absurd size {picture.width} x {picture.height}")
+    else:
+        return True
+    return False

@@ -15,12 +15,13 @@ import numpy as np
 from ..errors import VideoError
 from .colour import RGBConverter
 from .container import DECODER_ERRORS, explain, opened
-from .decode import configure, pictures
+from .decode import configure, keyframes, pictures
 from .fit import fit
 from .index import build_index, frame_rate
 from .interlace import remove_combs
 from .orientation import orientation_of
-from .sampling import Plan, plan_by_time, plan_released
+from .packets import PacketTable
+from .sampling import Plan, plan_by_time, plan_keyframes, plan_released
 from .schedule import on_screen
 from .source import FrameSource
 from .streams import choose_stream
@@ -30,8 +31,17 @@ HASH_BLOCK = 1 << 20
 MB = 10**6
 
 
-class _Damage(Exception):
-    """The fast pass met damage; the careful one takes over."""
+# Ways to read, each slower than the one before. SHORT decodes only what the samples need; FAST
+# everything, several pictures at a time; CAREFUL one after another, listing what is broken.
+SHORT, FAST, CAREFUL = range(3)
+
+
+class _Obstacle(Exception):
+    """A pass met what a slower way of reading has to deal with."""
+
+    def __init__(self, way: int) -> None:
+        super().__init__(way)
+        self.way = way
 
 
 class VideoFile(FrameSource):
@@ -53,16 +63,23 @@ class VideoFile(FrameSource):
         self.path = path
         self.skipped: list[Skipped] = []
         self._settings = (str(fps), sampling, max_frames)
-        self._careful = False
         with opened(path) as container:
             chosen = choose_stream(container, path, stream)
             self._stream = chosen.index
-            self._index = build_index(container, chosen, path)
+            self._index, packets = build_index(container, chosen, path)
             rate = frame_rate(chosen)
         self._state = self._file_state()
-        self._plan = self._make_plan(sampling, fps, rate, max_frames)
+        self._plan = self._make_plan(sampling, fps, rate, max_frames, packets)
         stamps = self._index.stamps
         self._due = stamps[np.searchsorted(stamps, self._plan.ticks, side="right") - 1]
+        self._key_stamps: np.ndarray | None = None
+        if sampling == "keyframes":
+            # Damage stays where it is, so there is nothing that a slower way would do better.
+            self._way = CAREFUL
+            self._needed, self._key_stamps = packets.keys_at(self._due), packets.stamps
+        else:
+            self._needed = packets.needed_for(self._due)
+            self._way = FAST if self._needed is None else SHORT
         self.info = self._probe(rate)
 
     def __len__(self) -> int:
@@ -71,14 +88,14 @@ class VideoFile(FrameSource):
     def __iter__(self) -> Iterator[Frame]:
         self.skipped = []
         done = 0
-        if not self._careful:
+        while self._way < CAREFUL:
             try:
-                for frame in self._frames(0, careful=False):
+                for frame in self._frames(done, self._way):
                     yield frame
                     done += 1
                 return
-            except _Damage:
-                self._careful = True
+            except _Obstacle as obstacle:
+                self._way = obstacle.way
         self.skipped = []
         if self._index.truncated:
             self.skipped.append(
@@ -87,7 +104,7 @@ class VideoFile(FrameSource):
                     f"the file ends {self._index.truncated:.1f} s before its header says",
                 )
             )
-        yield from self._frames(done, careful=True)
+        yield from self._frames(done, CAREFUL)
 
     def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
         """Hash of the whole file, the stream and the sampling."""
@@ -100,11 +117,12 @@ class VideoFile(FrameSource):
                     progress(file.tell() // MB, total // MB)
         return digest.hexdigest()
 
-    def _frames(self, first: int, careful: bool) -> Iterator[Frame]:
+    def _frames(self, first: int, way: int) -> Iterator[Frame]:
         """Sampled frames from position `first` on.
 
         Raises:
-            _Damage: at the first broken place, unless `careful`: then it goes to `skipped`.
+            _Obstacle: at the first broken place, unless `CAREFUL`: then it goes to `skipped`; at
+                the first picture that is not the due one, if `SHORT`.
             VideoError: the file has changed, or no picture in it can be decoded.
         """
         if self._file_state() != self._state:
@@ -113,20 +131,24 @@ class VideoFile(FrameSource):
         image: np.ndarray | None = None
 
         def report(seconds: float | None, reason: str) -> None:
-            if not careful:
-                raise _Damage
+            if way < CAREFUL:
+                raise _Obstacle(CAREFUL)
             self.skipped.append(Skipped(seconds, reason))
 
         def late(due: int, shown: int) -> None:
+            if way == SHORT:
+                raise _Obstacle(FAST)
             # A picture of its own is missing, not just a second field or a hidden reference.
             if due - shown >= 2 * index.frame_ticks:
                 report(index.seconds(due), "no picture, the one before it stays")
 
         with opened(self.path) as container:
             stream = choose_stream(container, self.path, self._stream)
-            configure(stream, careful)
-            with closing(pictures(container, stream, index, report)) as shown:
+            configure(stream, way == CAREFUL)
+            with closing(self._pictures(container, stream, way, report)) as shown:
                 for position, tick, picture in on_screen(self._plan.ticks, self._due, shown, late):
+                    if way == SHORT and tick != self._due[position]:
+                        raise _Obstacle(FAST)
                     # The one before the first too, in case that has to stand in.
                     if position < first - 1:
                         continue
@@ -143,6 +165,18 @@ class VideoFile(FrameSource):
         if image is None:
             why = f" ({self.skipped[0].reason})" if self.skipped else ""
             raise VideoError(f"{self.path}: wanted pictures, none could be decoded{why}")
+
+    def _pictures(
+        self,
+        container: av.container.InputContainer,
+        stream: av.video.stream.VideoStream,
+        way: int,
+        report: Callable[[float | None, str], None],
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        if self._key_stamps is not None:
+            return keyframes(container, stream, self._index, report, self._needed, self._key_stamps)
+        needed = self._needed if way == SHORT else None
+        return pictures(container, stream, self._index, report, needed)
 
     def _image(self, picture: av.VideoFrame, convert: RGBConverter, transfer: int) -> np.ndarray:
         orientation = orientation_of(picture)
@@ -165,7 +199,8 @@ class VideoFile(FrameSource):
             if picture is None:
                 why = f" ({reasons[0]})" if reasons else ""
                 raise VideoError(f"{self.path}: wanted pictures, none could be decoded{why}")
-            self._careful = bool(reasons) or index.truncated > 0
+            if reasons or index.truncated > 0:
+                self._way = CAREFUL
             orientation = orientation_of(picture)
             width, height = picture.width, picture.height
             if orientation.transpose:
@@ -186,9 +221,21 @@ class VideoFile(FrameSource):
             )
 
     def _make_plan(
-        self, sampling: str, fps: Fraction, rate: Fraction | None, max_frames: int | None
+        self,
+        sampling: str,
+        fps: Fraction,
+        rate: Fraction | None,
+        max_frames: int | None,
+        packets: PacketTable,
     ) -> Plan:
         index = self._index
+        if sampling == "keyframes":
+            ticks = packets.key_ticks
+            if not len(ticks):
+                raise VideoError(
+                    f"{self.path}: wanted keyframes, the video marks none; use sampling='time'"
+                )
+            return plan_keyframes(ticks, int(index.stamps[0]), index.time_base, fps, max_frames)
         if sampling == "released":
             stated = float(rate) if rate else None
             return plan_released(index.stamps, index.time_base, stated, max_frames)

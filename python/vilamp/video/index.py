@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from ..errors import VideoError
 from .clock import STEP_AHEAD, Clock
 from .container import DECODER_ERRORS, explain
+from .packets import PacketTable, TableBuilder
 
 # Assumed where a raw stream does not tell, as players do.
 DEFAULT_RATE = Fraction(25)
@@ -92,22 +93,26 @@ def read_packets(container: av.container.InputContainer, *streams) -> Iterator[a
 
 def build_index(
     container: av.container.InputContainer, stream: VideoStream, path: Path
-) -> StreamIndex:
-    """Reads all packets of the file once.
+) -> tuple[StreamIndex, PacketTable]:
+    """Reads all packets of the file once; the table begins with the first keyframe.
 
     Raises:
         VideoError: the stream has no packet.
     """
     clock = Clock(stream.time_base)
-    stamps: list[int] = []
+    table = TableBuilder(stream)
     last = (-(1 << 63), 0)
-    lead = packets = unstamped = 0
-    key_seen = reordered = False
-    file_end = Fraction(0)
+    lead = packets = 0
+    key_seen = False
+    # The last moment of each stream, in its own ticks.
+    ends: dict[Fraction, int] = {}
     for packet in read_packets(container):
         if isinstance(packet, str):
+            table.give_up()
             continue
-        file_end = max(file_end, _end_of(packet))
+        length = packet.duration or 0
+        if packet.pts is not None and packet.time_base:
+            ends[packet.time_base] = max(ends.get(packet.time_base, 0), packet.pts + length)
         if packet.stream_index != stream.index:
             continue
         clock.repair(packet)
@@ -115,43 +120,34 @@ def build_index(
         if packet.is_keyframe and not key_seen:
             # What came before refers to pictures that the file does not have.
             key_seen, lead = True, packets - 1
-            stamps.clear()
-            last, unstamped = (-(1 << 63), 0), 0
-        # Pictures outside the edit list are decoded, but not shown.
-        if packet.is_discard:
-            continue
+            table = TableBuilder(stream)
+            last = (-(1 << 63), 0)
         stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None:
-            unstamped += 1
-            continue
-        reordered = reordered or (bool(stamps) and stamp < stamps[-1])
-        stamps.append(stamp)
-        last = max(last, (stamp, packet.duration or 0))
+        table.add(packet, stamp)
+        # Pictures outside the edit list are decoded, but not shown.
+        if stamp is not None and not packet.is_discard:
+            last = max(last, (stamp, length))
+    stamps, unstamped = table.stamps, table.unstamped
     if not stamps and not unstamped:
         raise VideoError(f"{path}: wanted at least one frame, video stream {stream.index} has none")
 
     rate = frame_rate(stream)
+    file_end = max((end * base for base, end in ends.items()), default=Fraction(0))
     truncated = _missing_seconds(container, file_end)
     if unstamped > len(stamps):
         count = len(stamps) + unstamped
-        return StreamIndex(
-            1 / (rate or DEFAULT_RATE), np.arange(count), count, 1, lead, True, truncated
-        )
-    ticks = np.unique(np.array(stamps, dtype=np.int64))
+        ticks = np.arange(count)
+        by_count = StreamIndex(1 / (rate or DEFAULT_RATE), ticks, count, 1, lead, True, truncated)
+        return by_count, table.counted(ticks)
+    ticks = np.unique(np.frombuffer(stamps, dtype=np.int64))
     step = _usual_step(ticks, rate, stream.time_base)
     length = last[1] if 0 < last[1] * stream.time_base <= STEP_AHEAD else step
     # Where the decoder reorders, stamps in the order of decoding are not when pictures are shown.
-    by_decoding = container.format.name in DECODING_ORDER and not reordered
+    by_decoding = container.format.name in DECODING_ORDER and not table.reordered
     counted = by_decoding and bool(stream.codec_context.has_b_frames)
-    return StreamIndex(
-        stream.time_base, ticks, int(ticks[-1]) + length, step, lead, counted, truncated
-    )
-
-
-def _end_of(packet: av.Packet) -> Fraction:
-    if packet.pts is None or not packet.time_base:
-        return Fraction(0)
-    return (packet.pts + (packet.duration or 0)) * packet.time_base
+    end = int(ticks[-1]) + length
+    index = StreamIndex(stream.time_base, ticks, end, step, lead, counted, truncated)
+    return index, table.counted(ticks) if counted else table.stamped()
 
 
 def _missing_seconds(container: av.container.InputContainer, file_end: Fraction) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
 from ..errors import InputError, VideoError
 
-POLICIES = ("time", "released")
+POLICIES = ("time", "released", "keyframes")
 
 # A damaged timestamp can claim centuries; at one frame per second this is eleven days and a half.
 MAX_SAMPLES = 1_000_000
@@ -102,3 +103,25 @@ def plan_released(
     """Moments of the frames that the published reader keeps; `stamps` `[N]` sorted ticks."""
     ticks = stamps[released_positions(len(stamps), frame_rate, cap)]
     return Plan((ticks - stamps[0]) * float(time_base), ticks)
+
+
+def plan_keyframes(
+    keys: np.ndarray, start: int, time_base: Fraction, fps: Fraction, cap: int | None
+) -> Plan:
+    """Keyframes at their own moments, but of each stretch of 1 / fps the last one only.
+
+    Stretches end at k / fps after `start`, with the allowance of `plan_by_time`; `keys` `[K]` are
+    ticks, sorted. Formats whose every picture is a keyframe would give all of them otherwise.
+    """
+    slack = min(time_base, Fraction(1, 1000))
+    # ceil(((key - start) * time_base - slack) * fps), all in integers
+    rate = time_base * fps
+    allowance = slack / time_base * rate.numerator
+    stretch = [
+        -((math.floor(allowance) - (int(key) - start) * rate.numerator) // rate.denominator)
+        for key in keys
+    ]
+    last = [now != following for now, following in pairwise([*stretch, None])]
+    ticks = keys[np.array(last, dtype=bool)]
+    ticks = ticks[thin(len(ticks), cap)]
+    return Plan((ticks - start) * float(time_base), ticks)
