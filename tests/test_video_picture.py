@@ -1,5 +1,6 @@
 """What the pictures look like: colour, depth, size, orientation, fields, transparency."""
 
+import gc
 import struct
 from fractions import Fraction
 
@@ -316,3 +317,21 @@ def test_still_interlaced_picture_keeps_every_line():
     line = np.full((96, 128, 3), 30, np.uint8)
     line[41] = 220
     assert np.array_equal(remove_combs(line), line)
+
+
+def test_pictures_go_as_soon_as_they_are_read(tmp_path):
+    """None waits for the collector of reference cycles, which runs after hundreds of objects."""
+
+    def alive() -> int:
+        return sum(issubclass(type(thing), av.VideoFrame) for thing in gc.get_objects())
+
+    path = write_video(tmp_path / "a.mp4", stamps=range(40))
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        most = max(alive() for _ in open_video(path, fps=25))
+    finally:
+        gc.enable()
+    # One on screen, the next one, and those in the hands of the decoder.
+    assert most <= before + 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -60,8 +59,6 @@ class LoopedFrames(FrameSource):
                 time = done / self._fps
                 yield replace(frame, index=done, time=time, pts=time)
                 done += 1
-            # A decoder that is done with sits in a cycle of references, with its pictures.
-            gc.collect()
             if done == before:
                 raise VideoError(f"{self.info.path}: no frame could be decoded")
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 MATRIX_BYTES = 36
 
@@ -37,7 +38,9 @@ class Orientation(NamedTuple):
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The nearest quarter turn, with mirroring, of the frame's display matrix."""
-    side = frame.side_data.get("DISPLAYMATRIX")
+    # Not `frame.side_data`: that one and the frame refer to each other, and the picture would take
+    # memory until Python looks for such cycles, after a few hundred pictures.
+    side = SideDataContainer(frame).get("DISPLAYMATRIX")
     data = bytes(side) if side is not None else b""
     if len(data) < MATRIX_BYTES:
         return Orientation()
