@@ -68,7 +68,7 @@ def watched(model: ViLAMP, clock: PhaseClock, **decoding: Any) -> Iterator[None]
     Args:
         model: used by one session.
         clock: the calls count there.
-        decoding: options of `ViLAMP.decode`, where the caller does not give them.
+        decoding: options of `ViLAMP.decode`, instead of those that the caller gives.
     """
     calls = {
         "clip_pixels": "preprocess",
@@ -95,7 +95,7 @@ def watched(model: ViLAMP, clock: PhaseClock, **decoding: Any) -> Iterator[None]
 
         clock.enter("prefill")
         try:
-            return decode(embeds, *args, on_token=first_or_next, **{**decoding, **options})
+            return decode(embeds, *args, on_token=first_or_next, **{**options, **decoding})
         finally:
             clock.leave()
 
