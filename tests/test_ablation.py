@@ -27,7 +27,9 @@ def model():
 
 def test_methods():
     methods = ablation.methods()
-    assert len(methods) == 8 * 5 + sum(map(len, ablation.CURVES.values()))
+    curves = sum(map(len, ablation.CURVES.values())) + len(ablation.UNIFORM_KEYFRAMES)
+    assert len(methods) == 8 * 5 + curves
+    assert methods["uniform+dfm keyframes=64"] == Method("uniform", keyframes=64)
     assert len(set(methods.values())) == len(methods)
     assert methods["dks+dfm"] == Method() and methods["mmr+none"] == Method("mmr", "none")
     assert methods["dks+dfm tau=0.7"] == Method(tau=0.7)
@@ -58,6 +60,18 @@ def test_a_stopped_run_goes_on(model, tmp_path, monkeypatch):
     assert [how["seed"] for how in drawn] == [71]
     paths = [tmp_path / name / "answers.csv" for name in ("whole", "part")]
     assert paths[0].read_text() == paths[1].read_text()
+    # Another policy costs its own answers only.
+    more = {**methods, "dks+none": Method(merging="none")}
+    asked = []
+    answer = run.__globals__["answer_all"]
+    monkeypatch.setitem(
+        run.__globals__,
+        "answer_all",
+        lambda model, clip, cases, own: asked.append([*own]) or answer(model, clip, cases, own),
+    )
+    rows = run(model, tmp_path / "part", Plan(2, 24, 2, more, first_seed=70))
+    assert asked == [["dks+none"]] * 2 and len(rows) == 12
+    assert run(model, tmp_path / "part", plan) == rows[:8]
 
 
 def made_up_rows():

@@ -1,10 +1,10 @@
 """`python -m vilamp.train_default.ablation`: selectors and mergings side by side, and four curves.
 
-Every selector with every merging, and the paper's two with other budgets, thresholds, temperatures
-and weights, on fresh videos of the kind that `evaluate` draws, one question of each type about each
-of them. A video is drawn, read and embedded once for all methods; rows are written after each video
-and a run that was stopped goes on where it was. A table in Markdown, a summary in CSV and a figure
-are written at the end.
+Every selector with every merging, the paper's two with other budgets, thresholds, temperatures and
+weights, and evenly spaced keyframes with other budgets, on fresh videos of the kind that `evaluate`
+draws, one question of each type about each of them. A video is drawn, read and embedded once for
+all methods; rows are written after each video and a run that was stopped goes on where it was. A
+table in Markdown, a summary in CSV and a figure are written at the end.
 """
 
 import argparse
@@ -21,10 +21,12 @@ VIDEOS, FIRST_SEED = 100, 2_000_000
 CURVES = {
     "keyframes": (1, 2, 4, 8, 32, 64),
     "tau": (0.5, 0.7, 0.8, 0.9, 1.0),
-    "alpha": (0.005, 0.01, 0.05, 0.1, 0.3),
-    "lam": (0.0, 0.5, 1.5, 2.0),
+    "alpha": (0.005, 0.01, 0.05, 0.1, 0.3, 1.0, 10.0),
+    "lam": (0.0, 0.5, 1.5, 2.0, 5.0),
 }
 """Values that are tried, one at a time, beside those of the default model."""
+UNIFORM_KEYFRAMES = (1, 2, 4, 8, 32, 64, 128)
+"""Budgets that evenly spaced keyframes are given."""
 
 
 def name_of(method: Method) -> str:
@@ -38,7 +40,8 @@ def methods() -> dict[str, Method]:
     """All methods by name: the table's, row by row, then the curves'."""
     table = [Method(selector, merging) for selector in SELECTORS for merging in MERGINGS]
     curves = [Method(**{name: value}) for name, values in CURVES.items() for value in values]
-    return {name_of(method): method for method in [*table, *curves]}
+    uniform = [Method("uniform", keyframes=budget) for budget in UNIFORM_KEYFRAMES]
+    return {name_of(method): method for method in [*table, *curves, *uniform]}
 
 
 def main() -> None:

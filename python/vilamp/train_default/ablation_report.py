@@ -89,19 +89,20 @@ def _head(names: list[str]) -> list[str]:
     return [_line(names), "| --- |" + " ---: |" * (len(names) - 1)]
 
 
-def curve(found: Tallies, name: str, kind: str) -> list[tuple[float, Tally]]:
+def curve(found: Tallies, name: str, kind: str, base: str = "dks+dfm") -> list[tuple[float, Tally]]:
     """Values of a number and what they gave, ascending, the model's own among them."""
-    start = f"dks+dfm {name}="
+    start = f"{base} {name}="
     points = [
         (float(method.removeprefix(start)), tally)
         for (method, own_kind), tally in found.items()
         if own_kind == kind and method.startswith(start)
     ]
-    return sorted([*points, (OWN[name], found["dks+dfm", kind])], key=lambda point: point[0])
+    return sorted([*points, (OWN[name], found[base, kind])], key=lambda point: point[0])
 
 
 def draw(found: Tallies, path: Path) -> None:
-    """One panel for each number, one line for each kind of question, 95% intervals shaded."""
+    """One panel for each number, one line for each kind of question, 95% intervals shaded; dashed,
+    evenly spaced keyframes with their own budgets."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -116,6 +117,11 @@ def draw(found: Tallies, path: Path) -> None:
             shares = [tally.percent for tally in own]
             axis.plot(values, shares, "o-", ms=3.5, lw=width, color=colour, label=kind)
             axis.fill_between(values, low, high, color=colour, alpha=0.12, lw=0)
+            if name == "keyframes":
+                values, own = zip(*curve(found, name, kind, "uniform+dfm"), strict=True)
+                shares = [tally.percent for tally in own]
+                label = "uniform keyframes" if kind == "all" else None
+                axis.plot(values, shares, "--", lw=width, color=colour, label=label)
         axis.axvline(OWN[name], color="#cbd5e1", lw=1, ls="--", zorder=0)
         if name in ("keyframes", "alpha"):
             axis.set_xscale("log", base=2 if name == "keyframes" else 10)

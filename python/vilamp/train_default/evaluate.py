@@ -134,16 +134,27 @@ class Plan:
 
 
 def run(model: ViLAMP, folder: Path, plan: Plan) -> list[dict]:
-    """Answer every question of a plan, keeping rows in `<folder>/answers.csv`; returns all rows."""
+    """Answer every question of a plan; returns all rows, which are kept in `<folder>/answers.csv`.
+
+    Policies that a video has rows of are not run again, so a plan may grow.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "answers.csv"
     rows = list(csv.DictReader(path.open())) if path.exists() else []
-    whole = plan.needles * len(plan.policies)
-    done = Counter(int(row["video"]) for row in rows)
-    rows = [r for r in rows if done[int(r["video"])] == whole and int(r["video"]) < plan.videos]
-    missing = [i for i in range(plan.videos) if done[i] != whole]
-    progress = Progress("evaluate", plan.videos, done=plan.videos - len(missing))
-    # Rows of a video that was not finished go; in one step, so that a kill here loses nothing.
+    count = Counter((int(row["video"]), row["policy"]) for row in rows)
+    done = {
+        (video, policy)
+        for (video, policy), answers in count.items()
+        if answers == plan.needles and video < plan.videos and policy in plan.policies
+    }
+    rows = [row for row in rows if (int(row["video"]), row["policy"]) in done]
+    todo = {
+        i: own
+        for i in range(plan.videos)
+        if (own := {p: m for p, m in plan.policies.items() if (i, p) not in done})
+    }
+    progress = Progress("evaluate", plan.videos, done=plan.videos - len(todo))
+    # Rows that the plan does not have go; in one step, so that a kill here loses nothing.
     part = path.with_suffix(".part")
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
@@ -152,14 +163,14 @@ def run(model: ViLAMP, folder: Path, plan: Plan) -> list[dict]:
     part.replace(path)
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
-        for i in missing:
+        for i, policies in todo.items():
             video = folder / f"video-{i:04d}.mp4"
             cases = draw_video(
                 video, seconds=plan.seconds, seed=plan.first_seed + i, needles=plan.kinds(i)
             )
             clip = read(model, video)
             video.unlink()
-            answers = answer_all(model, clip, cases, plan.policies)
+            answers = answer_all(model, clip, cases, policies)
             fresh = [{"video": i, **row} for row in answers]
             writer.writerows(fresh)
             file.flush()
