@@ -29,6 +29,7 @@ class Sampling(str, Enum):
 
     TIME = "time"
     RELEASED = "released"
+    KEYFRAMES = "keyframes"
 
 
 class Compat(str, Enum):
@@ -74,7 +75,10 @@ CompatOption = Annotated[
 ]
 SamplingOption = Annotated[
     Sampling,
-    typer.Option("--sampling", help="Frames by time, or by count as the published code does."),
+    typer.Option(
+        "--sampling",
+        help="Frames by time, by count as the published code does, or the keyframes of the file.",
+    ),
 ]
 Selector = Annotated[
     str,

@@ -37,6 +37,8 @@ def open_video(
         fps: samples per second, any number above 0.
         sampling: "time": the picture on screen at k / fps after the start of the stream;
             "released": every int(frame rate)-th decoded frame, as the published code reads.
+            "keyframes": the pictures that a file stores whole, at most `fps` of them a second;
+            pictures that are not a video file are all taken.
         max_frames: more samples than this are thinned evenly (truncated linspace, as published)
             before anything is decoded.
         stream: index of the video stream in its container; by default the one a player shows.
