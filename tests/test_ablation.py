@@ -84,6 +84,7 @@ def made_up_rows():
 
 
 def test_report(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     ablation_report.write_report(made_up_rows(), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "table.md",

@@ -29,8 +29,8 @@ def plot(
     from vilamp.niah.tables import ALL, as_csv, as_markdown, read_results
     from vilamp.profile.plot import require_matplotlib
 
-    require_matplotlib("niah plot")
     measured = read_results(folder / "results")
+    require_matplotlib("niah plot")
     out = out or folder
     try:
         out.mkdir(parents=True, exist_ok=True)
