@@ -1,6 +1,7 @@
 """The benchmarks compute what they say: published formulas, tidy forms, peers, and the reports made
 of a CSV. Nothing is timed here."""
 
+import csv
 import dataclasses
 import json
 
@@ -178,3 +179,26 @@ def test_the_plot_is_drawn(tmp_path):
 
     plot.draw(made_up_rows(), tmp_path / "performance.png")
     assert (tmp_path / "performance.png").stat().st_size > 1000
+
+
+def test_sampling_compares_ways_to_read_and_goes_on(tmp_path, monkeypatch):
+    from bench import sampling
+
+    options = ["--seconds", "11", "--folder", str(tmp_path), "--csv", str(tmp_path / "rows.csv")]
+    sampling.main([*options, "--videos", "1"])
+    first = (tmp_path / "rows.csv").read_text()
+    rows = list(csv.DictReader(first.splitlines()))
+    frames = {(row["keyint"], row["sampling"]): int(row["frames"]) for row in rows}
+    assert frames["2 s", "a frame a second"] == frames["x264's own", "a frame a second"] == 11
+    assert 2 <= frames["x264's own", "keyframes"] < 6 <= frames["2 s", "keyframes"] < 11
+    asked = []
+    answers = sampling.answers
+    monkeypatch.setattr(
+        sampling, "answers", lambda *given: asked.append(given[1]) or answers(*given)
+    )
+    # A kill in the middle of a line leaves it; that video is answered again, the others are not.
+    (tmp_path / "rows.csv").write_text(first + "1,2 s,keyfr")
+    sampling.main([*options, "--videos", "2"])
+    assert asked == [1]
+    again = (tmp_path / "rows.csv").read_text()
+    assert again.startswith(first) and again.count("\n") == 9

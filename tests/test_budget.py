@@ -224,10 +224,10 @@ def test_without_a_budget_a_gpu_gets_what_is_free_and_nothing_is_refused(seven):
     assert (none.batch, none.prefill_chunk) == (1, planning.CHUNKS[-1])
 
 
-def test_on_a_cpu_nothing_moves_and_the_batch_is_16(seven):
+def test_on_a_cpu_nothing_moves_the_batch_is_16_and_the_chunk_256(seven):
     choices = Choices("cpu", release_towers=True)
     plan = planning.best(seven, Work(100, 32), choices, None, None)
-    assert (plan.batch, plan.release_towers) == (16, False)
+    assert (plan.batch, plan.prefill_chunk, plan.release_towers) == (16, 256, False)
     limit = plan.peak - 1
     smaller = planning.best(seven, Work(100, 32), choices, limit, None)
     assert smaller.batch < 16 and smaller.peak <= limit

@@ -159,17 +159,19 @@ def test_no_reference_costs_no_product():
     assert flops[2] == 2 * p * c * 256  # rows of two tiles
 
 
+def pulls(patches, assignment):
+    """Gradients of the tokens and of the weights."""
+    g = generator(5)
+    return [torch.randn(1, *assignment.shape, k, generator=g) for k in patches.shape[:0:-1]]
+
+
 def gradients(patches, queries, references, assignment, maps, dtype):
     floats = (patches, queries, references, *maps[:8], torch.tensor(0.3), torch.tensor(0.7))
     patches, queries, references, *rest = (t.to(dtype) for t in floats)
-    g = generator(5)
     acc = torch.promote_types(dtype, torch.float32)
-    pulls = [
-        torch.randn(1, *assignment.shape, k, generator=g).to(acc) for k in patches.shape[:0:-1]
-    ]
     return torch.ops.vilamp_kernels.projected_differential_pool_backward(
-        *pulls, patches[None], queries[None], references[None], assignment[None], *rest, 1e-8,
-        [True] * 13,
+        *(t.to(acc) for t in pulls(patches, assignment)), patches[None], queries[None],
+        references[None], assignment[None], *rest, 1e-8, [True] * 13,
     )  # fmt: skip
 
 
@@ -180,9 +182,13 @@ def test_gradients(dtype):
 
 
 def check_gradients(*inputs, orders=ORDERS):
-    out, launches = in_orders(lambda: gradients(*inputs, inputs[0].dtype), orders)
+    *tensors, assignment, maps = inputs
+    out, launches = in_orders(lambda: gradients(*inputs, tensors[0].dtype), orders)
     with vk.use_backend("reference"):
         low, ref = gradients(*inputs, torch.float32), gradients(*inputs, torch.float64)
-    for given, plain, exact in zip(out, low, ref, strict=True):
-        assert_within_budget(given, plain.to(given.dtype), exact)
+    pulled = (t[0] for t in pulls(tensors[0], assignment))
+    wide = vk.Projection(*(None if t is None else t.double() for t in maps))
+    scales = [None] * 11 + oracles.scalar_terms(*pulled, *tensors, assignment, 0.3, 0.7, wide)
+    for given, plain, exact, scale in zip(out, low, ref, scales, strict=True):
+        assert_within_budget(given, plain.to(given.dtype), exact, scale=scale)
     assert {name for name, _ in launches} == {"map_rows_kernel", "add_map_grad_kernel"}

@@ -61,7 +61,9 @@ def projection(
     return Projection(*maps, *last)
 
 
-def assert_within_budget(out: Tensor, low: Tensor, ref: Tensor, *, ulps: float = 4) -> None:
+def assert_within_budget(
+    out: Tensor, low: Tensor, ref: Tensor, *, ulps: float = 4, scale: float | None = None
+) -> None:
     """`out` is as near to `ref` as plain PyTorch in the accumulation dtype is, twice over.
 
     Args:
@@ -71,6 +73,8 @@ def assert_within_budget(out: Tensor, low: Tensor, ref: Tensor, *, ulps: float =
         ulps: width of the band that is granted in any case, in units of the last place of `out`'s
             dtype at the largest magnitude of `ref`; 16 times that for fp64, which has no wider
             truth to measure `low` against.
+        scale: magnitude that these units belong to instead: of a sum that nearly cancels, that of
+            its terms without their signs.
     Raises:
         AssertionError: the worst element, or the worst mean of a row, is beyond the budget.
     """
@@ -79,7 +83,8 @@ def assert_within_budget(out: Tensor, low: Tensor, ref: Tensor, *, ulps: float =
         return
     if out.dtype == torch.float64:
         ulps *= 16
-    band = ulps * torch.finfo(out.dtype).eps * max(ref.abs().max().item(), 1e-30)
+    scale = ref.abs().max().item() if scale is None else scale
+    band = ulps * torch.finfo(out.dtype).eps * max(scale, 1e-30)
     error, allowed = (out.double() - ref).abs(), (low.double() - ref).abs()
     for name, reduce in (("element", torch.max), ("row", lambda t: t.mean(-1).max())):
         given, budget = reduce(error).item(), 2 * reduce(allowed).item() + band

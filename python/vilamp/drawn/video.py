@@ -103,7 +103,12 @@ def frames_of(
 
 
 def write_video(
-    path: str | PathLike, frames: Iterable[np.ndarray], fps: int, *, crf: int = 23
+    path: str | PathLike,
+    frames: Iterable[np.ndarray],
+    fps: int,
+    *,
+    crf: int = 23,
+    keyint: int | None = None,
 ) -> int:
     """Encode frames as H.264 (yuv420p) in MP4.
 
@@ -112,6 +117,7 @@ def write_video(
         frames: uint8 RGB [H, W, 3], all of one even size.
         fps: frames per second.
         crf: quality of the encoder, lower is better.
+        keyint: most frames from one keyframe to the next; the encoder's own choice (250) if None.
     Returns:
         How many frames were written.
     """
@@ -127,6 +133,8 @@ def write_video(
                 stream.pix_fmt = "yuv420p"
                 # One thread: the same frames give the same file.
                 stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+                if keyint is not None:
+                    stream.options |= {"g": str(keyint)}
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
         if stream is not None:

@@ -105,7 +105,8 @@ def _merge(sizes: Sizes, work: Work, kernels: Callable[[str, tuple], int]) -> in
     # Three maps and the last layer in fp32, and three products of them.
     folding = kept + small + (4 * wide + 3) * square
     kept += small + (wide + 3) * square
-    kept += work.questions * tokens_of_video(sizes, work) * _token(sizes)
+    # Tokens, and the frame that each frame is compared with.
+    kept += work.questions * (tokens_of_video(sizes, work) * _token(sizes) + 8 * work.frames)
     one = 3 * sizes.siglip.side**2
     pixels = ((WAITING * work.batch + batch) * sizes.number + 4) * one
     bank, held = _references(sizes, work, batch)

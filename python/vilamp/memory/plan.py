@@ -20,6 +20,9 @@ CPU_BATCH, GPU_BATCH = 16, 64
 GOOD_BATCH = 8
 """A smaller one is worth moving the towers for."""
 CHUNKS = (PREFILL_CHUNK, 512, 256, 128, 64)
+CPU_CHUNK = 256
+"""Largest that is chosen off a GPU: so many tokens keep a processor busy, and the mask of a chunk,
+which attention there makes in numbers, is a quarter as large."""
 ROUNDING = 0.03
 """Of all but the weights: what a GPU's allocator rounds up and cannot use between tensors."""
 LIBRARIES = 96 << 20
@@ -47,13 +50,17 @@ class Choices:
         top = GPU_BATCH if self.on_gpu else CPU_BATCH
         return [top >> n for n in range(top.bit_length())]
 
+    def chunks(self) -> tuple[int, ...]:
+        """From the largest down."""
+        return CHUNKS if self.on_gpu else tuple(n for n in CHUNKS if n <= CPU_CHUNK)
+
     def answers(self) -> Iterator[tuple[bool, int]]:
         """Whether towers are released, and the chunk, from the fastest down."""
         release = self.release_towers if self.on_gpu else False
         if release is None:
             # To move the towers costs less than chunks too small for the device.
-            yield from ((False, chunk) for chunk in CHUNKS[:2])
-        yield from ((release is not False, chunk) for chunk in CHUNKS)
+            yield from ((False, chunk) for chunk in self.chunks()[:2])
+        yield from ((release is not False, chunk) for chunk in self.chunks())
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,8 @@ def fitted(sizes: Sizes, work: Work, choices: Choices, limit: int) -> Plan | Non
 def usual(sizes: Sizes, work: Work, choices: Choices) -> Plan:
     """The plan where memory is no concern."""
     batch = choices.batch or CPU_BATCH
-    return _planned(
-        sizes, work, choices, batch, PREFILL_CHUNK, choices.on_gpu and bool(choices.release_towers)
-    )
+    release = choices.on_gpu and bool(choices.release_towers)
+    return _planned(sizes, work, choices, batch, choices.chunks()[0], release)
 
 
 def smallest(sizes: Sizes, work: Work, choices: Choices) -> Plan:

@@ -53,10 +53,10 @@ class Clip:
 
 
 @torch.inference_mode()
-def read(model: ViLAMP, path: Path, batch: int = 64) -> Clip:
-    """Decode a video at one frame a second and run both towers on it."""
+def read(model: ViLAMP, path: Path, batch: int = 64, sampling: str = "time") -> Clip:
+    """Decode a video at one frame a second, or fewer, and run both towers on it."""
     times, embeds, patches = [], [], []
-    for frames in open_video(path, fps=1.0).batches(batch):
+    for frames in open_video(path, fps=1.0, sampling=sampling).batches(batch):
         pictures = [frame.image for frame in frames]
         times += [frame.time for frame in frames]
         embeds.append(model.embed_frames(pictures))
