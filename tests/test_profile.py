@@ -67,6 +67,14 @@ def test_bytes_and_products_of_a_chain(fake):
     assert reading.flops == 2 * 100**3
 
 
+def test_workspace_counts_what_the_launchers_take():
+    pytest.importorskip("triton")
+    from vilamp_kernels.triton import maps, projected
+
+    assert workspace.BANK_BYTES == projected.BANK_BYTES
+    assert workspace.BF16_PARTS == maps.BF16_PARTS
+
+
 def test_workspace_is_held_only_during_the_op():
     meter = Meter(workspace=lambda op, args: 1000 if op == "aten::relu" else 0)
     with meter:

@@ -16,6 +16,7 @@ _POOLS = ("vilamp_kernels::differential_pool", "vilamp_kernels::projected_differ
 BANK_BYTES = 512 << 20
 """Most that the Triton kernels take for mapped references of several frames, by its launcher."""
 BF16_PARTS = 3
+"""Of an fp32 map beside bf16 patches. A copy, as the other: the launchers import Triton."""
 
 
 def gpu(op: str, args: tuple) -> int:
