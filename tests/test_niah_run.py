@@ -9,12 +9,14 @@ import pytest
 from niah_files import GRID, small_cases
 from vilamp import InputError
 from vilamp.evaluation.models import Reply
+from vilamp.evaluation.parts import slug
 from vilamp.evaluation.results import read_rows
 from vilamp.evaluation.shards import Shard
 from vilamp.niah.cases import AskedQuestion, read_cases
 from vilamp.niah.render import render_cases
-from vilamp.niah.running import digest, row_of, run_model, slug
+from vilamp.niah.running import digest, row_of, run_model
 from vilamp.niah.scoring import INSTRUCTION, is_right, prompt_of
+from vilamp.niah.tables import read_results
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,12 @@ def test_shards_make_up_the_whole_and_nothing_is_asked_twice(cases, tmp_path):
     run_model(model, cases, tmp_path)
     assert set(model.asked.values()) == {2}
     assert read_rows(tmp_path / "told-so.1-of-1.jsonl")[1] == []
+
+
+def test_a_part_that_another_process_just_made_is_no_damage(cases, tmp_path):
+    (tmp_path / "told-so.1-of-2.jsonl").touch()
+    run_model(Told(cases), cases, tmp_path, Shard(2, 2))
+    assert len(read_results(tmp_path)) == 1
 
 
 def test_other_settings_or_cases_are_refused(cases, tmp_path):

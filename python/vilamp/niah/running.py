@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 from ..evaluation.benchmarks.places import inside
 from ..evaluation.models import VideoModel
-from ..evaluation.results import Results, read_rows
+from ..evaluation.parts import answered_elsewhere, part_of, slug
+from ..evaluation.results import Results
 from ..evaluation.runner import Progress, run
 from ..evaluation.shards import Shard
 from ..video import FrameSource, open_video
@@ -66,8 +66,8 @@ def run_model(
         for (_, question), reply in zip(group, replies, strict=True):
             yield row_of(case, question, reply.text, reply.frames, cases.fps)
 
-    elsewhere = _done_by_others(folder, name, shard, settings)
-    with Results(folder / f"{name}.{shard}.jsonl", settings) as results:
+    elsewhere = answered_elsewhere(folder, name, shard, settings)
+    with Results(part_of(folder, name, shard), settings) as results:
         return run(
             [[a for a in group if key(a) not in elsewhere] for group in shard.take(groups)],
             key,
@@ -125,24 +125,7 @@ def title(model: VideoModel, rendered: bool = False) -> str:
     return f"{model.name} (files)" if rendered else model.name
 
 
-def slug(name: str) -> str:
-    """A model's name as a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
-
-
 def _video(cases: Cases, case: Case, opened: Opened, rendered: bool) -> FrameSource:
     if rendered and case.video is not None:
         return open_video(inside(cases.folder, case.video), fps=cases.fps)
     return cases.playlist(case, opened)
-
-
-def _done_by_others(folder: Path, name: str, shard: Shard, settings: dict[str, Any]) -> set[str]:
-    """What other shards have answered, also when there was another number of them."""
-    done: set[str] = set()
-    wanted = json.loads(json.dumps(settings))
-    for path in sorted(folder.glob(f"{name}.*-of-*.jsonl")):
-        if path.name != f"{name}.{shard}.jsonl":
-            have, rows = read_rows(path)
-            if have == wanted:
-                done |= {row["id"] for row in rows}
-    return done

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation.intervals import wilson
+from ..evaluation.parts import begun_parts
 from ..evaluation.results import read_rows
 from .odds import uniform_hit
 
@@ -77,7 +78,7 @@ def read_results(folder: Path) -> list[Measured]:
         InputError: none, a file is damaged, or files of one model are of different settings.
     """
     found: dict[str, tuple[dict[str, Any], dict[str, Row]]] = {}
-    for path in sorted(folder.glob("*-of-*.jsonl")):
+    for path in begun_parts(folder):
         settings, rows = read_rows(path)
         name = str(settings.get("name"))
         known, answers = found.setdefault(name, (settings, {}))

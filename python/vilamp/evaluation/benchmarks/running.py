@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any
 from ...errors import InputError
 from ...video import open_video
 from ..models import Question, VideoModel
-from ..results import LONGEST_LINE, SUFFIX, Results, read_rows
+from ..parts import answered_elsewhere, begun_parts, part_of, slug
+from ..results import Results, read_rows
 from ..runner import Progress, run
 from ..shards import Shard
 from .items import Benchmark, Item
-
-PARTS = f"*-of-*{SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -144,9 +142,9 @@ def run_benchmark(
         for item, reply in zip(items, model.answers(video, asked), strict=True):
             yield row_of(plan.benchmark, item, reply.text, reply.frames)
 
-    elsewhere = _done_by_others(folder, name, shard, settings)
+    elsewhere = answered_elsewhere(folder, name, shard, settings)
     groups = [[i for i in group if i.id not in elsewhere] for group in shard.take(plan.groups())]
-    with Results(folder / f"{name}.{shard}{SUFFIX}", settings) as results:
+    with Results(part_of(folder, name, shard), settings) as results:
         return run(groups, lambda item: item.id, work, results, progress)
 
 
@@ -168,7 +166,7 @@ def row_of(benchmark: Benchmark, item: Item, reply: str, frames: Sequence[int]) 
 
 def file_name(settings: Mapping[str, Any]) -> str:
     """How the files of a run begin: of its model, split and subtitles."""
-    name = re.sub(r"[^a-z0-9]+", "-", str(settings["name"]).lower()).strip("-") or "model"
+    name = slug(str(settings["name"]))
     subtitles = "-subtitles" if settings["subtitles"] else ""
     return f"{settings['benchmark']}-{settings['split']}{subtitles}.{name}"
 
@@ -195,7 +193,7 @@ def read_runs(folder: Path) -> list[Run]:
         InputError: there are none, or a file is damaged.
     """
     found: dict[str, Run] = {}
-    for path in _begun(folder, PARTS):
+    for path in begun_parts(folder):
         settings, rows = read_rows(path)
         if not {"benchmark", "split", "subtitles", "questions", "name"} <= settings.keys():
             continue
@@ -211,29 +209,3 @@ def read_runs(folder: Path) -> list[Run]:
     if not found:
         raise InputError(f"{folder}: no answers to a benchmark, see `vilamp eval`")
     return list(found.values())
-
-
-def _done_by_others(folder: Path, name: str, shard: Shard, settings: Mapping[str, Any]) -> set[str]:
-    """What other shards have answered, also when there was another number of them."""
-    done: set[str] = set()
-    wanted = json.loads(json.dumps(settings))
-    own = f"{name}.{shard}{SUFFIX}"
-    for path in _begun(folder, f"{name}.{PARTS}"):
-        if path.name != own:
-            have, rows = read_rows(path)
-            if have == wanted:
-                done |= {row["id"] for row in rows}
-    return done
-
-
-def _begun(folder: Path, pattern: str) -> list[Path]:
-    """Files of answers with a first line; another process may be about to write it."""
-    return [path for path in sorted(folder.glob(pattern)) if _first_line(path)]
-
-
-def _first_line(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.readline(LONGEST_LINE).endswith(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
