@@ -265,7 +265,7 @@ PROJECTED = (
         *("mask=m_p & (slot != -1)", "mask=m_p"),
     ),
     Mistake(
-        *("project gradients", "a halved gradient", "rows.py", "def load_fp32"),
+        *("project gradients", "a halved gradient", "halves.py", "def load_fp32"),
         *("b_low | b_high", "b_high"),
     ),
     Mistake(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .halves import beside
 from .launch import launch
 from .pooling import query_norms, rows_of
 from .pooling_backward_kernels import (
@@ -29,7 +30,6 @@ from .pooling_tiles import (
     backward_tile,
     row_splits,
 )
-from .rows import beside
 
 
 class Inputs(NamedTuple):

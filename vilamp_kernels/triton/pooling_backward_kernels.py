@@ -5,8 +5,8 @@
 import triton
 import triton.language as tl
 
+from .halves import load_fp32
 from .pooling import ASSIGNMENT_STRIDES, reference_row, zeros
-from .rows import load_fp32
 
 
 @triton.jit(do_not_specialize=["N", "M", "Q", "R", "pieces", "rows", *ASSIGNMENT_STRIDES])

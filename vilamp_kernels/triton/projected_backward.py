@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..reference.numerics import exact_matmul
 from ..reference.pooling import check_assignment, empty_grads, only_wanted, pieces
+from .halves import beside
 from .launch import launch
 from .maps import Map, add_map_grad, map_rows
 from .pooling import query_norms
@@ -37,7 +38,7 @@ from .projected_backward_kernels import (
     projected_bwd_patches_kernel,
     projected_bwd_rows_kernel,
 )
-from .rows import beside, unit_stride
+from .rows import unit_stride
 
 
 class Maps(NamedTuple):

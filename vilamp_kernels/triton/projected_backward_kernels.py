@@ -10,7 +10,7 @@ bank, -1 for none, -2 for itself. Other rows of `bank` and `self` hold anything 
 import triton
 import triton.language as tl
 
-from .rows import load_fp32
+from .halves import load_fp32
 
 
 @triton.jit(do_not_specialize=["N", "M", "blocks"])

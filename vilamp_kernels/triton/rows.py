@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -33,30 +32,6 @@ def row_tile(vec: int, d: int, num_warps: int, loads: int = 1) -> dict[str, int]
     """
     block_d = min(loads * WARP * vec, max(vec, triton.next_power_of_2(d)))
     return {"BLOCK_W": max(1, num_warps * WARP * vec // block_d), "BLOCK_D": block_d}
-
-
-def halves(x: Tensor) -> Tensor:
-    """`[2, ...]` int16: the low and the high halves of fp32 numbers, for `load_fp32`."""
-    return x.unsqueeze(-1).view(torch.int16).movedim(-1, 0).contiguous()
-
-
-def beside(x: Tensor, sums: Tensor) -> Tensor:
-    """`[1, ...]`: fp32 numbers that are read beside `x`; `[2, ...]`: their halves, if `x` has 16
-    bits."""
-    return halves(sums) if x.element_size() == 2 else sums[None]
-
-
-@triton.jit
-def load_fp32(pointers, stride_half, mask, HALVES: tl.constexpr):
-    """fp32 numbers, where HALVES is set from their `halves`. Loads beside 16-bit ones get the
-    layout of those, eight elements a thread: 16 bytes of a half, where fp32 numbers would be two
-    loads of every other 16 bytes."""
-    if HALVES:
-        b_low = tl.load(pointers, mask=mask, other=0).to(tl.int32) & 0xFFFF
-        b_high = tl.load(pointers + stride_half, mask=mask, other=0).to(tl.int32) << 16
-        return (b_low | b_high).to(tl.float32, bitcast=True)
-    else:
-        return tl.load(pointers, mask=mask, other=0.0)
 
 
 @triton.jit
