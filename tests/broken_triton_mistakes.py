@@ -259,6 +259,31 @@ PROJECTED = (
         *("project gradients", "what was summed before is lost", "maps.py"),
         *("def add_map_grad_kernel", "b_out += tl.load(p_out", "b_out += 0 * tl.load(p_out"),
     ),
+    Mistake(
+        *("project gradients", "a key that is read where there is none"),
+        *("projected_backward_kernels.py", "def projected_bwd_dots_kernel"),
+        *("mask=m_p & (slot != -1)", "mask=m_p"),
+    ),
+    Mistake(
+        *("project gradients", "a halved gradient", "halves.py", "def load_fp32"),
+        *("b_low | b_high", "b_high"),
+    ),
+    Mistake(
+        *("project gradients", "own key forgotten", "projected_backward_kernels.py"),
+        *("def projected_bwd_rows_kernel", "by_key * b_v + of_key * b_k", "by_key * b_v"),
+    ),
+    Mistake(
+        *("project gradients", "an unused row of the bank", "pooling_backward_kernels.py"),
+        *("def differential_pool_bwd_bank_kernel", "mask=m_used", "mask=m_c"),
+    ),
+    Mistake(
+        *("project gradients", "one norm for both maps", "pooling_backward_kernels.py"),
+        *("def differential_pool_bwd_softmax_kernel", "norm_k_ptr + (i_b", "norm_ptr + (i_b"),
+    ),
+    Mistake(
+        *("project gradients", "what others left", "projected_backward_kernels.py"),
+        *("def projected_bwd_patches_kernel", "mask=m_c & (itself >= 0)", "mask=m_c"),
+    ),
 )
 
 PREPROCESS = (

@@ -110,6 +110,8 @@ def project_gradients(orders):
     """The map of keys has a gradient from a reference frame, and one from a frame itself."""
     *tensors, _, maps = projected.make(3, 21, 40, 16, 48, questions=1, dtype=FP32)
     projected.check_gradients(*tensors, torch.tensor([[0, -2, 1]]), maps, orders=orders)
+    *tensors, _, maps = projected.make(3, 5, 40, 16, 48, questions=1, dtype=torch.bfloat16)
+    projected.check_gradients(*tensors, torch.tensor([[2, -1, -2]]), maps, orders=orders)
 
 
 def preprocess_noise(orders):

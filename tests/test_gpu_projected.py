@@ -1,6 +1,8 @@
 """`projected_differential_pool` from compiled PTX: results in any order of warps, and what the
 kernels ask of memory and of the tensor cores."""
 
+from contextlib import contextmanager
+
 import oracles
 import pytest
 import torch
@@ -166,13 +168,26 @@ def pulls(patches, assignment):
 
 
 def gradients(patches, queries, references, assignment, maps, dtype):
-    floats = (patches, queries, references, *maps[:8], torch.tensor(0.3), torch.tensor(0.7))
-    patches, queries, references, *rest = (t.to(dtype) for t in floats)
     acc = torch.promote_types(dtype, torch.float32)
+    floats = (t.to(dtype) for t in (patches, queries, references, *maps[:8]))
+    patches, queries, references, *rest = floats
+    # The numbers in which an error of any gradient shows, whatever the dtype.
+    rest += [torch.tensor(0.3, dtype=acc), torch.tensor(0.7, dtype=acc)]
     return torch.ops.vilamp_kernels.projected_differential_pool_backward(
         *(t.to(acc) for t in pulls(patches, assignment)), patches[None], queries[None],
         references[None], assignment[None], *rest, 1e-8, [True] * 13,
     )  # fmt: skip
+
+
+KERNELS_OF_GRADIENTS = {
+    "map_rows_kernel",
+    "projected_bwd_dots_kernel",
+    "differential_pool_bwd_softmax_kernel",
+    "projected_bwd_rows_kernel",
+    "differential_pool_bwd_bank_kernel",
+    "add_map_grad_kernel",
+    "projected_bwd_patches_kernel",
+}
 
 
 # Three steps over the patches of a frame and three frames for each tile of a map.
@@ -181,9 +196,21 @@ def test_gradients(dtype):
     check_gradients(*make(3, 70, 80, 16, 80, questions=2, dtype=DTYPES[dtype]))
 
 
+@contextmanager
+def empty_is_nan():
+    """Memory that nobody wrote holds NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def check_gradients(*inputs, orders=ORDERS):
     *tensors, assignment, maps = inputs
-    out, launches = in_orders(lambda: gradients(*inputs, tensors[0].dtype), orders)
+    with empty_is_nan():
+        out, launches = in_orders(lambda: gradients(*inputs, tensors[0].dtype), orders)
     with vk.use_backend("reference"):
         low, ref = gradients(*inputs, torch.float32), gradients(*inputs, torch.float64)
     pulled = (t[0] for t in pulls(tensors[0], assignment))
@@ -191,4 +218,29 @@ def check_gradients(*inputs, orders=ORDERS):
     scales = [None] * 11 + oracles.scalar_terms(*pulled, *tensors, assignment, 0.3, 0.7, wide)
     for given, plain, exact, scale in zip(out, low, ref, scales, strict=True):
         assert_within_budget(given, plain.to(given.dtype), exact, scale=scale)
-    assert {name for name, _ in launches} == {"map_rows_kernel", "add_map_grad_kernel"}
+    assert {name for name, _ in launches} == KERNELS_OF_GRADIENTS
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_bytes_of_the_gradients(dtype):
+    n, m, c, p = 3, 24, 256, 384
+    patches, *rest, _, maps = make(n, m, c, 64, p, questions=2, bank=2, dtype=DTYPES[dtype])
+    assignment = torch.tensor([[0, -1, -2], [0, 0, 0]])
+    inputs = patches, *rest, assignment, maps
+    _, launches = in_orders(lambda: gradients(*inputs, patches.dtype), ORDERS[:1])
+    for _, stats in launches:
+        assert stats.coalescing >= 0.95
+        assert stats.bank_conflicts <= 1.1
+    dots, softmax, rows, bank, out = (
+        stats for name, stats in launches if name not in ("map_rows_kernel", "add_map_grad_kernel")
+    )
+    mapped = n * m * p * 4
+    # Both maps of all patches, and the patches, once for each question.
+    given = patches.numel() * patches.element_size()
+    assert [dots.per_argument[i][0] for i in (2, 3, 0)] == [2 * mapped, 2 * mapped, 2 * given]
+    # Five numbers a patch and question in all, two norms a patch.
+    scratch = n * m * (6 * 2 + 2) * 4
+    assert dots.written + sum(softmax.per_argument[i][1] for i in (11, 12)) == scratch
+    assert rows.written == 3 * mapped
+    assert bank.written == 2 * m * p * 4
+    assert out.written == patches.numel() * patches.element_size()

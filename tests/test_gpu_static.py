@@ -17,8 +17,10 @@ STREAMING = (
     "similarity_fwd_kernel",
     "select_round_kernel",
     "differential_pool_fwd_kernel",
+    "differential_pool_bwd_dots_kernel",
     "projected_cosines_kernel",
     "pool_by_cosines_kernel",
+    "projected_bwd_dots_kernel",
 )
 """The kernels that read all frames or patches."""
 

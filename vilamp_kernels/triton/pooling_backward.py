@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .halves import beside
 from .launch import launch
 from .pooling import query_norms, rows_of
 from .pooling_backward_kernels import (
@@ -34,7 +35,7 @@ from .pooling_tiles import (
 class Inputs(NamedTuple):
     """What every kernel of the backward gets, rows contiguous."""
 
-    grad: Tensor
+    grad: Tensor  # [halves, B, Q, N, C]: fp32 as it is, or beside 16-bit patches its two halves
     x: Tensor
     q: Tensor
     bank: Tensor
@@ -42,7 +43,7 @@ class Inputs(NamedTuple):
 
     def strides(self) -> tuple[int, ...]:
         return (
-            *self.grad.stride()[:3],
+            *self.grad.stride()[:4],
             *self.x.stride()[:3],
             *self.q.stride()[:2],
             *self.bank.stride()[:3],
@@ -79,7 +80,8 @@ def differential_pool_backward(
             torch.zeros_like(t) if want else t.new_empty(0)
             for t, want in zip(inputs, wanted, strict=True)
         )
-    rows = Inputs(*map(rows_of, (grad_tokens, patches, queries, references)), assignment)
+    grad = beside(patches, rows_of(grad_tokens))
+    rows = Inputs(grad, *map(rows_of, (patches, queries, references)), assignment)
     q_norm = query_norms(queries, eps)
     factors, parts = _factors(rows, q_norm, grad_weights, alpha, lam, eps)
     # Summed in fp32 over a frame, then in fp64.
@@ -140,6 +142,7 @@ def _factors(
         *rows.strides(),
         C=c,
         GROUP=-(-questions // groups),
+        HALVES=len(rows.grad) == 2,
         BLOCK_M=block_m,
         BLOCK_C=block_c,
         num_warps=BACKWARD_WARPS,
@@ -155,10 +158,12 @@ def _factors(
         lam,
         eps,
         norm,
+        norm,
         cos_query,
         cos_key,
         key_norm,
         grad_dot,
+        weight,
         weight,
         parts,
         n,
@@ -168,6 +173,7 @@ def _factors(
         *grad_weights.stride(),
         *rows.assignment.stride(),
         HAS_GRAD_WEIGHTS=grad_weights.numel() > 0,
+        TWO_MAPS=False,
         BLOCK=256,
         num_warps=BACKWARD_WARPS,
     )
@@ -210,6 +216,7 @@ def _patches(
         C=c,
         GROUP=group,
         PATCHES=patches,
+        HALVES=len(rows.grad) == 2,
         BLOCK_M=block_m,
         BLOCK_C=block_c,
         num_warps=BACKWARD_WARPS,
@@ -230,7 +237,7 @@ def _references(rows: Inputs, factors: Factors) -> Tensor:
         (bank * blocks * chunks, b),
         rows.x,
         rows.bank,
-        *_by_row_of_bank(rows.assignment, bank),
+        *by_row_of_bank(rows.assignment, bank),
         factors.key,
         factors.of_key,
         grad,
@@ -250,7 +257,7 @@ def _references(rows: Inputs, factors: Factors) -> Tensor:
     return grad
 
 
-def _by_row_of_bank(assignment: Tensor, bank: int) -> tuple[Tensor, Tensor]:
+def by_row_of_bank(assignment: Tensor, bank: int) -> tuple[Tensor, Tensor]:
     """Frames and questions, as `frame * Q + question`, by the row of the bank they go to
     `[B, N Q]`, and where each row begins in this list `[B, R + 1]`."""
     row = assignment.transpose(1, 2).flatten(1)

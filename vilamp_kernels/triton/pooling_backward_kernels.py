@@ -5,6 +5,7 @@
 import triton
 import triton.language as tl
 
+from .halves import load_fp32
 from .pooling import ASSIGNMENT_STRIDES, reference_row, zeros
 
 
@@ -28,6 +29,7 @@ def differential_pool_bwd_dots_kernel(
     R,
     pieces,
     rows,
+    stride_grad_half: tl.int64,
     stride_grad_b: tl.int64,
     stride_grad_q: tl.int64,
     stride_grad_n: tl.int64,
@@ -44,6 +46,7 @@ def differential_pool_bwd_dots_kernel(
     stride_a_n: tl.int64,
     C: tl.constexpr,
     GROUP: tl.constexpr,
+    HALVES: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -88,12 +91,12 @@ def differential_pool_bwd_dots_kernel(
                 b_q = tl.load(p_q + question[g] + c, mask=m_c, other=0.0)
                 p_key = p_bank + row[g] * stride_bank_r + m * stride_bank_m + c
                 b_key = tl.load(p_key, mask=m_c & (row[g] >= 0), other=0.0).to(tl.float32)
-                b_grad = tl.load(p_grad + grad[g] + c, mask=m_c, other=0.0)
+                b_grad = load_fp32(p_grad + grad[g] + c, stride_grad_half, m_c, HALVES)
                 added = added + (
                     dots[4 * g] + b_x * b_q.to(tl.float32),
                     dots[4 * g + 1] + b_x * b_key,
                     dots[4 * g + 2] + b_key * b_key,
-                    dots[4 * g + 3] + b_x * b_grad.to(tl.float32),
+                    dots[4 * g + 3] + b_x * b_grad,
                 )
             dots = added
 
@@ -132,11 +135,13 @@ def differential_pool_bwd_softmax_kernel(
     lam_ptr,
     eps,
     norm_ptr,
+    norm_k_ptr,
     cos_query_ptr,
     cos_key_ptr,
     key_norm_ptr,
     grad_dot_ptr,
     weight_ptr,
+    own_k_ptr,
     part_ptr,
     N,
     M,
@@ -150,12 +155,17 @@ def differential_pool_bwd_softmax_kernel(
     stride_a_q: tl.int64,
     stride_a_n: tl.int64,
     HAS_GRAD_WEIGHTS: tl.constexpr,
+    TWO_MAPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One frame and question. Writes the weights, and what multiplies each vector in place of
     what it read: the question (cos_query), the key in the patch's gradient and the patch in the
     key's (cos_key), the key itself (key_norm), the patch itself (grad_dot). Of part
     `[B, Q, N, 3]`: shares in the gradients of alpha and lam, and the sum for the question's norm.
+
+    With TWO_MAPS the vectors compared with the key are others than those compared with the
+    question: norm_k has their norms, own_k gets what multiplies them themselves, and a key from
+    the same frame is a vector of its own.
     """
     i_n = tl.program_id(0).to(tl.int64)
     i_q = tl.program_id(1).to(tl.int64)
@@ -208,6 +218,9 @@ def differential_pool_bwd_softmax_kernel(
         norm = tl.load(norm_ptr + (i_b * N + i_n) * M + o_m, mask=m_m, other=1.0)
         cos_query = tl.load(cos_query_ptr + i_row + o_m, mask=m_m, other=0.0)
         cos_key = tl.load(cos_key_ptr + i_row + o_m, mask=m_m, other=0.0)
+        norm_k = norm
+        if TWO_MAPS:
+            norm_k = tl.load(norm_k_ptr + (i_b * N + i_n) * M + o_m, mask=m_m, other=1.0)
         key_norm = tl.load(key_norm_ptr + i_row + o_m, mask=m_m, other=1.0)
         grad = tl.load(grad_dot_ptr + i_row + o_m, mask=m_m, other=0.0)
         if HAS_GRAD_WEIGHTS:
@@ -219,13 +232,18 @@ def differential_pool_bwd_softmax_kernel(
         grad_key = tl.where(row == -1, 0.0, -lam * grad_query)
 
         # The gradient of a norm on its floor is 0.
-        own = -(grad_query * cos_query + grad_key * cos_key) / norm / norm
-        own = tl.where(norm > eps, own, 0.0)
-        from_key = grad_key / norm / key_norm
+        from_key = grad_key / norm_k / key_norm
         of_key = tl.where(key_norm > eps, -grad_key * cos_key / key_norm / key_norm, 0.0)
-        # Where the key is the patch itself, both gradients are its own.
-        own += tl.where(row == -2, 2 * from_key + of_key, 0.0)
-        from_key = tl.where(row == -2, 0.0, from_key)
+        if TWO_MAPS:
+            own = tl.where(norm > eps, -grad_query * cos_query / norm / norm, 0.0)
+            own_k = tl.where(norm_k > eps, -grad_key * cos_key / norm_k / norm_k, 0.0)
+            tl.store(own_k_ptr + i_row + o_m, own_k, mask=m_m)
+        else:
+            own = -(grad_query * cos_query + grad_key * cos_key) / norm / norm
+            own = tl.where(norm > eps, own, 0.0)
+            # Where the key is the patch itself, both gradients are its own.
+            own += tl.where(row == -2, 2 * from_key + of_key, 0.0)
+            from_key = tl.where(row == -2, 0.0, from_key)
 
         tl.store(weight_ptr + i_row + o_m, weight, mask=m_m)
         tl.store(cos_query_ptr + i_row + o_m, grad_query / norm / q_norm, mask=m_m)
@@ -261,6 +279,7 @@ def differential_pool_bwd_patches_kernel(
     R,
     splits,
     rows,
+    stride_grad_half: tl.int64,
     stride_grad_b: tl.int64,
     stride_grad_q: tl.int64,
     stride_grad_n: tl.int64,
@@ -278,6 +297,7 @@ def differential_pool_bwd_patches_kernel(
     C: tl.constexpr,
     GROUP: tl.constexpr,
     PATCHES: tl.constexpr,
+    HALVES: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -315,11 +335,11 @@ def differential_pool_bwd_patches_kernel(
                     by_query = tl.load(query_ptr + o_row, mask=m_m, other=0.0)
                     by_key = tl.load(key_ptr + o_row, mask=m_m, other=0.0)
                     own = tl.load(own_ptr + o_row, mask=m_m, other=0.0)
-                    b_grad = tl.load(p_grad + q * stride_grad_q, mask=m_c, other=0.0)
+                    b_grad = load_fp32(p_grad + q * stride_grad_q, stride_grad_half, m_c, HALVES)
                     b_q = tl.load(p_q + q * stride_q_q, mask=m_c, other=0.0)
                     p_key = p_bank + row * stride_bank_r + m * stride_bank_m
                     b_key = tl.load(p_key, mask=m_c & (row >= 0), other=0.0)
-                    acc += own * b_x + weight * b_grad.to(tl.float32)
+                    acc += own * b_x + weight * b_grad
                     acc += by_query * b_q.to(tl.float32) + by_key * b_key.to(tl.float32)
                 tl.store(p_grad_x + m * C, acc.to(grad_x_ptr.dtype.element_ty), mask=m_c)
         added = ()
@@ -385,6 +405,8 @@ def differential_pool_bwd_bank_kernel(
         own += tl.load(own_ptr + o_row, mask=m_m, other=0.0)
         b_x = tl.load(p_x + i_n * stride_x_n, mask=m_c, other=0.0).to(tl.float32)
         acc += by_key * b_x
-    b_key = tl.load(p_bank, mask=m_c, other=0.0).to(tl.float32)
+    # A row that no frame is compared with may hold anything.
+    m_used = m_c & (first + tl.zeros([1, 1], tl.int64) < last)
+    b_key = tl.load(p_bank, mask=m_used, other=0.0).to(tl.float32)
     p_grad = grad_ptr + ((i_b * R + i_r) * M + o_m) * C + o_c
     tl.store(p_grad, (acc + own * b_key).to(grad_ptr.dtype.element_ty), mask=m_c)
