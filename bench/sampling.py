@@ -23,9 +23,6 @@ from vilamp.method import Method
 from vilamp.model import ViLAMP
 from vilamp.train_default.evaluate import FIRST_SEED, Plan, answer_all, read
 
-from .rows import RESULTS
-
-CSV = RESULTS / "sampling.csv"
 RATE = 25
 KEYINTS = {"x264's own": None, "2 s": 2 * RATE}
 SAMPLINGS = {"a frame a second": "time", "keyframes": "keyframes"}
@@ -37,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--videos", type=int, default=300)
     parser.add_argument("--seconds", type=int, default=300, help="of each video")
     parser.add_argument("--folder", type=Path, default=Path("runs/sampling"), help="of the files")
-    parser.add_argument("--csv", type=Path, default=CSV)
+    parser.add_argument("--csv", type=Path, default=Path("runs/sampling/answers.csv"))
     options = parser.parse_args(arguments)
     print(table(measure(options)))
 

@@ -119,9 +119,8 @@ def test_another_compiler_is_a_warning():
 
 def test_the_budget_itself():
     rows = gpu_static.read()
-    spilling = {(row["kernel"], row["target"]) for row in rows if int(row["spills"])}
     # Said in docs/gpu-kernels.md.
-    assert spilling <= {("preprocess_fwd_kernel", "gfx942")}
+    assert not [row for row in rows if int(row["spills"])]
     targets = {row["target"] for row in rows if row["backend"] == "triton"}
     assert targets == {*(f"sm_{n}" for n in compiled.CUDA_TARGETS), *compiled.AMD_TARGETS}
     streaming = [row for row in rows if row["kernel"] in STREAMING and row["target"] != "gfx942"]

@@ -207,7 +207,7 @@ def preprocess_frames(
         ROWS=layout.ROWS,
         COLUMNS=layout.COLUMNS,
         WORDS=_in_words(frames),
-        num_warps=layout.WARPS,
+        num_warps=layout.warps(),
         num_stages=1,
     )
     return outputs

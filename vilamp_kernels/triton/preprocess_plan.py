@@ -20,10 +20,14 @@ BLOCK_H, BLOCK_W = 64, 16
 """Rows and columns of a tile of an output."""
 ROWS, COLUMNS = 64, 32
 """Rows and columns of a frame that are loaded at a time."""
-# 256 threads on both: fewer on NVIDIA leave too few warps on a multiprocessor, more spill on AMD.
-WARPS = 4 if torch.version.hip else 8
 LINE = 16
 """Numbers in the line of a tile; `preprocess_fwd_kernel` names them."""
+
+
+def warps() -> int:
+    """256 threads on both: fewer on NVIDIA leave too few warps on a multiprocessor, more spill on
+    AMD, whose warps have 64."""
+    return 4 if torch.version.hip else 8
 
 
 class Plan(NamedTuple):
