@@ -11,6 +11,7 @@ from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
 from vilamp_kernels.triton import pooling_tiles
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.usefixtures("uninitialised_is_nan")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ALL = [True] * 5
