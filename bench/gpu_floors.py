@@ -72,6 +72,15 @@ def similarity(n: int, d: int, q: int, size: int) -> Work:
     return Work("similarity", shape, moved, fp32=2 * n * d * (1 + q))
 
 
+def similarity_backward(n: int, d: int, q: int, size: int) -> Work:
+    """One read of the frames, whose norms and sum of questions are formed first, and one write of
+    their gradient. Per element: a square, a product with that sum, a multiply-add of each question
+    into it and of the frame into each question's gradient, two more for the gradient itself."""
+    shape = f"N {n:,}, D {d}, Q {q}, {_name(size)}"
+    moved = 2 * n * d * size + 2 * q * d * size + q * n * FP32
+    return Work("similarity_backward", shape, moved, fp32=2 * n * d * (2 + q + q + 2), launches="2")
+
+
 def select_keyframes(n: int, d: int, k: int, size: int, cache: bool) -> Work:
     """The greedy loop. What is left over after a round is read again, in the worst case all of it:
     from L2 where the embeddings fit into it, else from HBM."""
@@ -121,6 +130,25 @@ def projected_differential_pool(n: int, m: int, c: int, q: int, size: int, keys:
     )
 
 
+def projected_differential_pool_backward(
+    n: int, m: int, c: int, q: int, size: int, keys: int
+) -> Work:
+    """The products of the forward, and as many again for the gradients of the maps and of the
+    patches. Patches and references are read once and their gradients written once, in their dtype;
+    those of the maps are fp32. At the rate of bf16 products, though those of gradients have an fp32
+    side. Per element of a mapped patch, question and map: its products, then its gradient."""
+    shape = f"N {n}, M {m}, C {c:,}, Q {q}, {_name(size)}"
+    moved = 2 * (n + keys) * m * c * size + 3 * c * c * (size + FP32) + q * n * c * FP32
+    return Work(
+        "projected_differential_pool_backward",
+        shape,
+        moved,
+        fp32=2 * n * m * c * q * (2 + 2 + 1 + 4 + 4),
+        tensor=3 * 2 * m * c * c * (2 * n + keys),
+        launches="1, and 18 for every 6 frames",
+    )
+
+
 def preprocess(n: int, height: int, width: int, sizes: tuple[int, ...]) -> Work:
     """Bytes of the frames once, pixels of each tower written once in bf16."""
     shape = f"{n} frames {width}x{height}, towers {' and '.join(map(str, sizes))}"
@@ -134,6 +162,7 @@ def works() -> tuple[Work, ...]:
     return (
         similarity(10_000, 512, 1, FP32),
         similarity(10_000, 512, 16, FP32),
+        similarity_backward(10_000, 512, 1, FP32),
         select_keyframes(10_000, 512, 32, FP32, cache=True),
         select_keyframes(1_000_000, 512, 32, FP32, cache=False),
         differential_pool(64, m, 1152, 1, BF16, 1),
@@ -141,6 +170,7 @@ def works() -> tuple[Work, ...]:
         differential_pool(64, m, hidden, 4, BF16, 1),
         differential_pool_backward(64, m, hidden, 1, BF16, 1),
         projected_differential_pool(64, m, hidden, 1, BF16, 1),
+        projected_differential_pool_backward(64, m, hidden, 1, BF16, 1),
         preprocess(64, 720, 1280, (384, 224)),
     )
 
