@@ -264,6 +264,10 @@ PROJECTED = (
         *("projected_backward_kernels.py", "def projected_bwd_dots_kernel"),
         *("mask=m_p & (slot != -1)", "mask=m_p"),
     ),
+    narrowed(
+        *("project gradients", "frames", "projected_backward_kernels.py"),
+        *("def projected_bwd_dots_kernel", "i_n * stride_x_n"),
+    ),
     Mistake(
         *("project gradients", "a halved gradient", "halves.py", "def load_fp32"),
         *("b_low | b_high", "b_high"),

@@ -188,6 +188,7 @@ def triton_cases() -> list[Case]:
         case("fill", "far", triton_far_fill),
         case("pooling_backward", "far", triton_far_pooling),
         case("projected", "far", projected.check_far_offsets),
+        case("projected_backward", "far", projected.check_far_gradients),
         *(
             case(
                 "preprocess",

@@ -167,7 +167,7 @@ NETS = {
         with_options(project, FP32),
         projected.check_far_offsets,
     ],
-    "project gradients": [project_gradients],
+    "project gradients": [project_gradients, projected.check_far_gradients],
     "preprocess": [preprocess_noise, preprocess_far_rows],
 }
 """For each name that mistakes give, the checks that have to notice them."""

@@ -84,16 +84,27 @@ def test_few_patches(n, m):
     check(*make(n, m, 48, 16, 80, questions=1, dtype=torch.bfloat16))
 
 
-def check_far_offsets(orders):
-    patches, *tensors, maps = make(3, 7, 48, 16, 80, questions=1, dtype=torch.bfloat16)
+def far_inputs():
+    patches, *rest = make(3, 7, 48, 16, 80, questions=1, dtype=torch.bfloat16)
     stride = 2**30 + 4096  # itself in 32 bits, the offset of the last frame not
     far = sparse(2 * stride + 7 * 48, torch.bfloat16)
-    far = far.as_strided((3, 7, 48), (stride, 48, 1))
-    check(far.copy_(patches), *tensors, maps, orders)
+    return far.as_strided((3, 7, 48), (stride, 48, 1)).copy_(patches), *rest
+
+
+def check_far_offsets(orders):
+    check(*far_inputs(), orders)
+
+
+def check_far_gradients(orders):
+    check_gradients(*far_inputs(), orders=orders)
 
 
 def test_offsets_past_32_bits():
     check_far_offsets(ORDERS[1:])
+
+
+def test_gradients_past_32_bits():
+    check_far_gradients(ORDERS[1:])
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
