@@ -20,6 +20,7 @@ from vilamp.cli import profile as command
 from vilamp.cli.app import run
 from vilamp.config import ViLAMPConfig
 from vilamp.drawn import write_video
+from vilamp.memory.plan import CPU_CHUNK
 from vilamp.profile import Row, Settings, Simulator, analytic, plot, rows, workspace
 from vilamp.profile.full_size import published_config, without_weights
 from vilamp.profile.meter import Meter
@@ -232,7 +233,8 @@ def test_small_model_end_to_end(small, frames, tmp_path):
 
     answer = ask()
     measured = allocated(ask)
-    settings = Settings(new_tokens=8, keyframes=len(answer.selection.keyframes))
+    keyframes = len(answer.selection.keyframes)
+    settings = Settings(prefill_chunk=CPU_CHUNK, new_tokens=8, keyframes=keyframes)
     simulator = Simulator(small, settings, kernels=workspace.cpu, threads=False)
     found = simulator.run(len(answer.selection.times))
     assert found.tokens == pytest.approx(answer.prompt_tokens, abs=15)
