@@ -222,7 +222,7 @@ def check_gradients(*inputs, orders=ORDERS):
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_bytes_of_the_gradients(dtype):
-    n, m, c, p = 3, 24, 256, 384
+    n, m, c, p = 3, 24, 128, 192
     patches, *rest, _, maps = make(n, m, c, 64, p, questions=2, bank=2, dtype=DTYPES[dtype])
     assignment = torch.tensor([[0, -1, -2], [0, 0, 0]])
     inputs = patches, *rest, assignment, maps
