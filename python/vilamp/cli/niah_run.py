@@ -10,7 +10,7 @@ import typer
 from vilamp.cli import options
 from vilamp.cli.loading import load_model
 from vilamp.cli.niah_options import methods_of
-from vilamp.cli.options import Sampling, Settings, size
+from vilamp.cli.options import Sampling, Settings, batch_size, size
 from vilamp.cli.output import note, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
@@ -72,7 +72,7 @@ def run(
             help="Disk for what the towers make of each frame, in FOLDER/features.",
         ),
     ] = "8GiB",
-    batch: options.Batch = 64,
+    batch: options.Batch = "auto",
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -87,7 +87,9 @@ def run(
         compat=compat,
         sampling=Sampling.TIME,
     )
-    space = size(features, "--features")
+    if videos is not None and not videos.is_dir():
+        raise InputError(f"--videos: no such folder: {videos}")
+    space, at_once = size(features, "--features"), batch_size(batch)
     if vlm is not None and method:
         raise InputError("--vlm and --method: a transformers model has no method of ours")
     methods = methods_of(method or METHODS, keyframes)
@@ -99,6 +101,8 @@ def run(
 
         part = Shard.parse(shard)
         cases = read_cases(folder, videos)
+        if rendered and any(case.video is None for case in cases.cases):
+            raise InputError(f"--rendered: {folder} has no file of each case; see `build --mp4`")
         if vlm is not None:
             from vilamp.evaluation.transformers_model import TransformersVideoModel
 
@@ -117,7 +121,7 @@ def run(
             from vilamp.niah.methods import ours
 
             loaded = load_model(settings, bars)
-            kept = Features(loaded, Cache(folder / "features", space), batch)
+            kept = Features(loaded, Cache(folder / "features", space), at_once)
             models = ours(loaded, kept, methods, max_new_tokens)
         bars("load", 1, 1)
         found = [_run_one(one, cases, part, rendered, bars) for one in models]
@@ -137,7 +141,7 @@ def _run_one(
 ) -> dict:
     from vilamp.niah.playlist import Opened
     from vilamp.niah.running import FOLDER, run_model, title
-    from vilamp.niah.tables import read_results
+    from vilamp.niah.tables import Share, read_results
 
     def progress(phase: str, done: int, total: int | None) -> None:
         bars(f"{phase}: {name}", done, total)
@@ -152,11 +156,8 @@ def _run_one(
         rendered=rendered,
         progress=progress,
     )
-    (own,) = [found for found in read_results(folder) if found.name == name] or [None]
-    share = own.share() if own else None
-    return {
-        "model": name,
-        "answered": share.count if share else 0,
-        "right": share.right if share else 0,
-        "failed": failed,
-    }
+    share = Share.of(row["right"] for found in read_results(folder, name) for row in found.rows)
+    if failed and not share.count:
+        # A note beside "0 of 0 right" would be easy to miss.
+        raise InputError(f"{name}: no question could be answered, {failed[0][0]}: {failed[0][1]}")
+    return {"model": name, "answered": share.count, "right": share.right, "failed": failed}
