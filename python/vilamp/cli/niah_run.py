@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vilamp.cli import options
-from vilamp.cli.loading import load_model
+from vilamp.cli.loading import DEFAULT_MODEL, load_model
 from vilamp.cli.niah_options import methods_of
-from vilamp.cli.options import Sampling, Settings, batch_size, size
+from vilamp.cli.options import Sampling, Settings, size
 from vilamp.cli.output import note, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
@@ -72,7 +72,9 @@ def run(
             help="Disk for what the towers make of each frame, in FOLDER/features.",
         ),
     ] = "8GiB",
-    batch: options.Batch = "auto",
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Frames that a vision tower is given at once.")
+    ] = 64,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -89,7 +91,7 @@ def run(
     )
     if videos is not None and not videos.is_dir():
         raise InputError(f"--videos: no such folder: {videos}")
-    space, at_once = size(features, "--features"), batch_size(batch)
+    space = size(features, "--features")
     if vlm is not None and method:
         raise InputError("--vlm and --method: a transformers model has no method of ours")
     methods = methods_of(method or METHODS, keyframes)
@@ -121,8 +123,8 @@ def run(
             from vilamp.niah.methods import ours
 
             loaded = load_model(settings, bars)
-            kept = Features(loaded, Cache(folder / "features", space), at_once)
-            models = ours(loaded, kept, methods, max_new_tokens)
+            kept = Features(loaded, Cache(folder / "features", space), batch)
+            models = ours(loaded, kept, methods, max_new_tokens, _details(settings))
         bars("load", 1, 1)
         found = [_run_one(one, cases, part, rendered, bars) for one in models]
 
@@ -134,6 +136,14 @@ def run(
         return
     for entry in found:
         print(f"{entry['model']}: {entry['right']:,} of {entry['answered']:,} right")
+
+
+def _details(settings: Settings) -> list[str]:
+    """What the names of methods do not tell, where it is not as it is by default: answers of
+    several models may lie in one folder."""
+    own = settings.model == DEFAULT_MODEL
+    found = [None if own else Path(settings.model).name, settings.compat, settings.dtype]
+    return [text for text in found if text]
 
 
 def _run_one(
