@@ -433,14 +433,52 @@ run(sys.argv[1:])
         ("{", "line 3: wanted an object with video and question"),
         ('{"video": "video.mp4"}', "line 3: wanted an object"),
         ('{"video": "video.mp4", "question": " "}', "line 3: video and question must be texts"),
-        ('{"video": "../x.mp4", "question": "?"}', "line 3: ../x.mp4 is not inside"),
-        ('{"video": "/etc/passwd", "question": "?"}', "line 3: /etc/passwd is not inside"),
+        (
+            '{"video": "../x.mp4", "question": "?"}',
+            "line 3: '../x.mp4': wanted the name of a file in",
+        ),
+        ('{"video": "/etc/passwd", "question": "?"}', "line 3: '/etc/passwd': wanted the name"),
+        ('{"video": "a\\u0000b.mp4", "question": "?"}', "line 3: 'a\\x00b.mp4': wanted the name"),
+        ("[" * 100_000, "line 3: wanted an object"),
     ],
 )
 def test_a_bad_list(video, tmp_path, line, reason):
     with pytest.raises(InputError) as error:
         listed(questions_file(tmp_path, video, line))
     assert reason in str(error.value)
+
+
+def test_texts_of_a_list(video, tmp_path):
+    line = '{"video": "video.mp4", "question": "a\u2028b \\ud800?"}'
+    (group,) = listed(questions_file(tmp_path, video, line))
+    assert group[-1].question == "a\u2028b ??"
+
+
+@pytest.mark.parametrize("name", ["none.mp4", "n" * 300])
+def test_a_list_of_broken_videos_only(tmp_path, capsys, name):
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"video": name, "question": "?"}))
+    assert run(command("--questions", path, "--out", tmp_path / "out")) == 2
+    said = capsys.readouterr().err
+    assert "no question could be studied" in said and name in said and said.count("\n") == 1
+
+
+def test_damaged_findings_are_named(video, tmp_path, capsys):
+    arguments = command(video, "Where?", "--out", tmp_path / "out")
+    assert run(arguments) == 0
+    path = tmp_path / "out" / "questions.jsonl"
+    head, line = path.read_text().splitlines()
+    row = json.loads(line)
+    for name in ("shares", "times", "layers", "likeness", "on_video", "frame_curve", "question"):
+        for change in ({name: 5 if name == "question" else "x"}, {}):
+            damaged = {k: v for k, v in row.items() if k != name} | change
+            path.write_text(f"{head}\n{json.dumps(damaged)}\n")
+            capsys.readouterr()
+            assert run(arguments) == 2
+            said = capsys.readouterr().err
+            assert f"{name} cannot be" in said and said.count("\n") == 1
+    path.write_text(f"{head}\n{json.dumps({**row, 'times': row['times'][1:]})}\n")
+    assert run(arguments) == 2 and "is damaged" in capsys.readouterr().err
 
 
 def test_a_broken_video_of_a_list_is_told(video, tmp_path, capsys):

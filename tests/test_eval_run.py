@@ -213,6 +213,24 @@ def test_folders_without_answers(tmp_path):
     (tmp_path / "m.1-of-1.jsonl").write_text(f'{json.dumps({"settings": head})}\n{{"id": "1"}}\n')
     with pytest.raises(InputError, match="no answer to a benchmark"):
         read_runs(tmp_path)
+    answer = {"id": "1", "right": True, "chosen": "A", "groups": {"task": ["x"]}}
+    for change in (
+        {"right": "yes"},
+        {"chosen": 5},
+        {"groups": None},
+        {"groups": {"task": "x"}},
+        {"groups": {"task": [["x"]]}},
+    ):
+        lines = ({"settings": head}, {**answer, **change})
+        (tmp_path / "m.1-of-1.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+        with pytest.raises(InputError, match="'1' is no answer to a benchmark"):
+            read_runs(tmp_path)
+    for change in ({"questions": "x"}, {"benchmark": ["lvbench"]}, {"name": None}):
+        (tmp_path / "m.1-of-1.jsonl").write_text(
+            f"{json.dumps({'settings': {**head, **change}})}\n"
+        )
+        with pytest.raises(InputError, match=f"{next(iter(change))} cannot be"):
+            read_runs(tmp_path)
 
 
 def test_nobody_waits_outside_of_torchrun(monkeypatch):

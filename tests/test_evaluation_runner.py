@@ -9,7 +9,8 @@ import sys
 import pytest
 from vilamp import InputError, VideoError
 from vilamp.evaluation.intervals import wilson
-from vilamp.evaluation.results import Results, read_rows
+from vilamp.evaluation.parts import answered_elsewhere, part_of
+from vilamp.evaluation.results import LONGEST_LINE, Results, read_rows
 from vilamp.evaluation.runner import run
 from vilamp.evaluation.shards import Shard
 
@@ -118,7 +119,7 @@ def test_an_unfinished_first_line_is_written_again(tmp_path):
         (b'{"settings": {"model": "other", "lengths": [2000, 4000]}}\n', "'other', now 'm'"),
         (b"[1]\n", "line 1"),
         (b"no json\n", "line 1"),
-        (b"x" * (1 << 20), "too long"),
+        (b"x" * LONGEST_LINE, "too long"),
     ],
 )
 def test_other_files_are_refused_and_left_alone(tmp_path, content, message):
@@ -127,6 +128,45 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
         Results(path, SETTINGS)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id": ["a"]}', b'{"id": 1}', b"[" * 100_000], ids=["list", "number", "deep"]
+)
+def test_damaged_answers_are_refused(tmp_path, line):
+    path = tmp_path / "answers.jsonl"
+    Results(path, SETTINGS).close()
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    for read in (read_rows, lambda path: Results(path, SETTINGS)):
+        with pytest.raises(InputError, match="line 2 is no answer"):
+            read(path)
+
+
+@pytest.mark.parametrize("settings", ["[]", "null", "5"])
+def test_settings_that_are_none(tmp_path, settings):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(f'{{"settings": {settings}}}\n')
+    for read in (read_rows, lambda path: Results(path, SETTINGS)):
+        with pytest.raises(InputError, match="line 1 is no answer"):
+            read(path)
+
+
+def test_a_long_answer_and_one_about_a_file_whose_name_is_no_text_come_back(tmp_path):
+    path, rows = tmp_path / "answers.jsonl", [{"id": "a", "shares": "0.1 " * 500_000}]
+    rows.append({"id": "\udcff.mp4: what?"})
+    with Results(path, SETTINGS) as results:
+        for row in rows:
+            results.append(row)
+    with Results(path, SETTINGS) as results:
+        assert results.rows == rows
+    assert read_rows(path)[1] == rows
+
+
+def test_other_settings_in_another_part_are_refused(tmp_path):
+    Results(part_of(tmp_path, "m", Shard(1, 2)), SETTINGS).close()
+    assert answered_elsewhere(tmp_path, "m", Shard(2, 2), SETTINGS) == set()
+    with pytest.raises(InputError, match="other settings"):
+        answered_elsewhere(tmp_path, "m", Shard(2, 2), {**SETTINGS, "model": "n"})
 
 
 def test_two_processes_do_not_share_a_file(tmp_path):

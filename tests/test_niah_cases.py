@@ -1,6 +1,7 @@
 """Cases: the grid is covered, the needle is where it says, and a file of cases is not trusted."""
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -120,6 +121,7 @@ def test_sources_stay_in_their_folder(tmp_path, name):
         ['{"vilamp_niah": 1, "fps": 1, "source": "", "root": "."}', "{}"],
         ['{"vilamp_niah": 1, "fps": 1, "source": "", "root": "."}', "no json"],
         ["no json"],
+        ["[" * 100_000],
     ],
 )
 def test_other_files_are_refused(tmp_path, lines):
@@ -140,3 +142,41 @@ def test_a_case_that_occurs_twice_and_one_with_odd_values(tmp_path):
         path.write_text(f"{head}\n{json.dumps(found).replace(json.dumps('VALUE'), value)}\n")
         with pytest.raises(InputError, match="not a file of cases"):
             read_cases(tmp_path)
+
+
+def test_a_case_with_one_odd_value(tmp_path):
+    head, line = (
+        write_cases(Cases(tmp_path, tmp_path, 1.0, "", tuple(plan(GRID, needles(), STACKS))))
+        .read_text()
+        .splitlines()[:2]
+    )
+    for where, value in (
+        (("frames",), 0),
+        (("frames",), 10**30),
+        (("depth",), 2),
+        (("needle",), ["x"]),
+        (("haystack",), None),
+        (("video",), 5),
+        (("segments", 0, "start"), math.nan),
+        (("segments", 0, "end"), math.inf),
+        (("questions", 0, "start"), math.nan),
+        (("questions", 0, "end"), math.nan),
+        (("questions", 0, "answer"), None),
+        (("questions", 0, "options"), "ab"),
+        (("questions", 0, "options"), ["a"] * 27),
+    ):
+        case = json.loads(line)
+        place = case
+        for name in where[:-1]:
+            place = place[name]
+        place[where[-1]] = value
+        (tmp_path / "cases.jsonl").write_text(f"{head}\n{json.dumps(case)}\n")
+        with pytest.raises(InputError, match=r"cases\.jsonl: not a file of cases"):
+            read_cases(tmp_path)
+            pytest.fail(f"{where}: {value!r} was taken")
+
+
+def test_half_of_a_surrogate_pair_is_no_text_for_a_model(tmp_path):
+    path = write_cases(Cases(tmp_path, tmp_path, 1.0, "", tuple(plan(GRID, needles(), STACKS)[:1])))
+    path.write_text(path.read_text().replace("what 0?", "what \\ud800?"))
+    assert read_cases(tmp_path).cases[0].questions[0].question == "what ??"

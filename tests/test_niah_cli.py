@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from vilamp import ViLAMP
 from vilamp.cli.app import run as vilamp
 from vilamp.evaluation.results import read_rows
 from vilamp.niah.cases import read_cases
@@ -108,6 +109,31 @@ def test_shards(folder, capsys):
     assert files == ["dks-dfm.1-of-2.jsonl", "dks-dfm.2-of-2.jsonl"]
 
 
+def test_the_batch_is_what_was_asked_for(folder, monkeypatch):
+    given = []
+
+    def clip_pixels(self, images):
+        given.append(len(images))
+        return own(self, images)
+
+    own = ViLAMP.clip_pixels
+    monkeypatch.setattr(ViLAMP, "clip_pixels", clip_pixels)
+    assert vilamp(["niah", "run", str(folder), "--method", "dks+dfm", "--batch", "7"]) == 0
+    assert max(given) == 7
+
+
+def test_other_numbers_of_keyframes_and_types_have_other_names(folder, capsys):
+    for options in ([], ["--keyframes", "4"], ["--keyframes", "4", "--dtype", "bf16"]):
+        run = ["niah", "run", str(folder), "--method", "dks+dfm", "--shard", "1/4", *options]
+        assert vilamp(run) == 0
+    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [
+        "DKS + DFM",
+        "DKS + DFM, keyframes 4",
+        "DKS + DFM, keyframes 4, bfloat16",
+    ]
+
+
 def test_without_space_for_features_the_answers_are_the_same(folder):
     assert vilamp(["niah", "run", str(folder), "--method", "dks+dfm"]) == 0
     wanted = rows_of(folder, "dks-dfm")
@@ -132,6 +158,12 @@ def test_without_space_for_features_the_answers_are_the_same(folder):
         (["build", "{out}", "--video-mme", "{cases}"], "not Video-MME as it was released"),
         (["run", "{out}"], "vilamp niah build"),
         (["run", "{cases}", "--shard", "3/2"], "shard: wanted"),
+        (["run", "{cases}", "--batch", "some"], "--batch"),
+        (["run", "{cases}", "--batch", "0"], "--batch"),
+        (["run", "{cases}", "--rendered"], "no file of each case"),
+        (["run", "{cases}", "--videos", "{out}/none"], "--videos: no such folder"),
+        (["run", "{cases}", "--videos", "{cases}/needles"], "could be answered, 60-0%-n00/q0: "),
+        (["build", "{out}", "--videos", "{out}/none"], "--videos: no such folder"),
         (["run", "{cases}", "--method", "dks"], "--method: wanted"),
         (["run", "{cases}", "--method", "best+dfm"], "selector: wanted"),
         (["run", "{cases}", "--method", "dks+best"], "merging: wanted"),

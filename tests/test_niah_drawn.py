@@ -139,11 +139,17 @@ def test_a_haystack_is_kept_apart_from_the_needles_that_go_into_it(tmp_path, mon
         ({"needle_seconds": (30, 120)}, "do not fit into 90"),
         ({"haystacks": 0}, "at least one haystack"),
         ({"questions": 0}, "one question"),
+        ({"questions": 10**12}, "at most 100 questions"),
+        ({"needle_seconds": (15, 15), "questions": 60}, "different questions"),
+        ({"haystacks": 10**12}, "at most 4,000,000 s"),
+        ({"grid": Grid(lengths=(90,), needles=10**12)}, "10,000 needles"),
+        ({"grid": Grid(lengths=(90,), fps=1e-9)}, "at most 4,000,000 s"),
+        ({"grid": Grid((10**6,), needles=1), "needle_seconds": (10**5, 10**5)}, "told apart"),
     ],
 )
 def test_impossible_sources(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
-        draw_sources(tmp_path, GRID, **{"needle_seconds": (15, 25), **options})
+        draw_sources(tmp_path, **{"grid": GRID, "needle_seconds": (15, 25), **options})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from niah_files import STEP, numbered_video, small_cases
+from niah_files import STEP, needle, numbered_video, small_cases
 from vilamp import InputError, VideoError
+from vilamp.niah.cases import Cases
+from vilamp.niah.planning import Grid, Haystack, Source, plan
 from vilamp.niah.playlist import Opened, Playlist, Segment
 from vilamp.niah.render import render_cases
 from vilamp.video import open_video
@@ -140,3 +142,25 @@ def test_the_same_as_a_real_file(tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "mp4").iterdir()}
     render_cases(cases, lambda *state: None)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mp4").iterdir()} == stamps
+
+
+def test_files_of_other_cases_with_the_same_names_are_not_taken_for_theirs(tmp_path):
+    root, seen = tmp_path / "videos", []
+    root.mkdir()
+    for base in (20, 120):
+        numbered_video(root / "hay.mp4", 90, base)
+        numbered_video(root / "needle.mp4", 20, 200)
+        grid = Grid(lengths=(60,), depths=(0.5,), needles=1)
+        stacks = [Haystack("h0", (Source("hay.mp4", 90),))]
+        planned = tuple(plan(grid, [needle("n00", 20)], stacks))
+        cases = Cases(tmp_path / "cases", root, 1.0, "own videos", planned)
+        (case,) = render_cases(cases, lambda *state: None).cases
+        seen.append(next(iter(open_video(tmp_path / "cases" / case.video))).image.mean())
+    assert [round(level, -1) for level in seen] == [20, 120]
+
+
+def test_no_room_for_files(tmp_path):
+    cases = small_cases(tmp_path)
+    (tmp_path / "mp4").touch()
+    with pytest.raises(InputError, match="mp4: cannot be made"):
+        render_cases(cases, lambda *state: None)

@@ -84,6 +84,12 @@ def test_own_videos(videos, tmp_path):
         ({"needles": [{"video": "n1.mp4", "end": 99, "questions": [asked()]}]}, "has 12 s"),
         ({"needles": [{"video": "n1.mp4", "questions": [asked(answer="C")]}]}, "one of AB"),
         ({"needles": [{"video": "n1.mp4", "questions": [asked(" ")]}]}, "wanted a question"),
+        ({"needles": [{"video": "n1.mp4", "questions": [asked(answer="AB")]}]}, "one of AB"),
+        ({"needles": [{"video": "n1.mp4", "questions": [asked(answer=None)]}]}, "wanted a text"),
+        ({"needles": [{"video": "n1.mp4", "questions": [asked(options="ab")]}]}, "of options"),
+        ({"needles": [{"video": "n1.mp4", "questions": [asked(options=["a"] * 27)]}]}, "most 26"),
+        ({"haystacks": "h1.mp4"}, "list of haystacks"),
+        ({"haystacks": ["h" * 300]}, "found none"),
         ({"needles": 3}, "not a file of needles"),
         ({"needles": [{"video": "n1.mp4", "start": "x"}]}, "not a file of needles"),
         ({"needles": [{"video": "n1.mp4", "start": float("nan")}]}, "has 12 s"),
@@ -110,7 +116,7 @@ def test_a_rest_of_a_second_at_the_end_of_a_file_is_left_out(videos, tmp_path):
         assert len(rendered) == case.frames == len(cases.playlist(case, Opened()))
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"[", None])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[", b"[" * 100_000, None])
 def test_files_that_are_no_json(videos, tmp_path, content):
     path = videos / "questions.json"
     if content is not None:

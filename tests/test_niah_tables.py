@@ -1,6 +1,7 @@
 """Tables and heat maps of known answers."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -156,6 +157,37 @@ def test_parts_of_a_run_are_read_together(tmp_path):
         read_results(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frames": "many"},
+        {"frames": None},
+        {"depth": "deep"},
+        {"depth": float("nan")},
+        {"depth": 1.5},
+        {"kind": ["x"]},
+        {"right": "no"},
+        {"in_needle": "x"},
+        {"needle_frames": None},
+    ],
+    ids=str,
+)
+def test_an_answer_of_odd_values_is_named(tmp_path, change):
+    path = tmp_path / "m.1-of-1.jsonl"
+    lines = [{"settings": {"name": "m", "cases": "c"}}, row(0), {**row(1), **change}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=f"{row(1)['id']}': {next(iter(change))} cannot be"):
+        read_results(tmp_path)
+
+
+def test_one_model_of_several(tmp_path):
+    for name in ("m", "n"):
+        with Results(tmp_path / f"{name}.1-of-1.jsonl", {"name": name, "cases": name}) as results:
+            results.append(row(0))
+    assert [found.name for found in read_results(tmp_path, "n")] == ["n"]
+    assert read_results(tmp_path, "k") == []
+
+
 def test_what_cannot_be_told(tmp_path):
     with pytest.raises(InputError, match="no answers"):
         read_results(tmp_path)
@@ -163,8 +195,6 @@ def test_what_cannot_be_told(tmp_path):
         results.append({"id": "x", "right": True})
     with pytest.raises(InputError, match="without frames"):
         read_results(tmp_path)
-    with Results(tmp_path / "m.1-of-1.jsonl", {"name": "m", "cases": "c"}) as results:
-        results.rows.clear()
     (tmp_path / "m.1-of-1.jsonl").unlink()
     for name in "ab":
         path = tmp_path / f"{name}.1-of-1.jsonl"

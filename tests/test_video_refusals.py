@@ -26,6 +26,11 @@ def test_missing_file(tmp_path):
     assert "missing.mp4: wanted a video file, found none" in refusal(tmp_path / "missing.mp4")
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".png", "a/" * 3000, "a\0b", "a\0b.png"])
+def test_a_name_that_no_file_can_have(tmp_path, name):
+    assert "wanted a video file, found none" in refusal(tmp_path / name)
+
+
 def test_empty_file(tmp_path):
     path = tmp_path / "empty.mp4"
     path.touch()

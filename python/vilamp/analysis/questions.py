@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ..errors import InputError
+from ..evaluation.benchmarks.places import inside
 
 LARGEST_LIST = 64 << 20
 """Bytes of a list of questions that are read at most."""
@@ -32,14 +33,12 @@ def listed(path: Path) -> list[list[Asked]]:
     try:
         if path.stat().st_size > LARGEST_LIST:
             raise InputError(f"--questions: {path} is larger than {LARGEST_LIST >> 20} MiB")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: strings of JSON may contain other line ends than this one.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--questions: cannot read {path} ({error})") from error
-    folder = path.parent.resolve()
     found = [
-        _asked(line, number, path, folder)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
+        _asked(line, number, path) for number, line in enumerate(lines, start=1) if line.strip()
     ]
     if not found:
         raise InputError(f"--questions: {path} has no question")
@@ -47,17 +46,20 @@ def listed(path: Path) -> list[list[Asked]]:
     return [list(group) for _, group in groupby(ordered, key=lambda asked: asked.video)]
 
 
-def _asked(line: str, number: int, path: Path, folder: Path) -> Asked:
+def _asked(line: str, number: int, path: Path) -> Asked:
     where = f"--questions: {path}, line {number}"
     try:
         row = json.loads(line)
         video, question = row["video"], row["question"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{where}: wanted an object with video and question") from error
     if not isinstance(video, str) or not isinstance(question, str) or not question.strip():
         raise InputError(f"{where}: video and question must be texts that are not empty")
-    place = (folder / video).resolve()
-    if not place.is_relative_to(folder):
-        raise InputError(f"{where}: {video} is not inside {folder}")
+    try:
+        place = inside(path.parent, video)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    # Lone surrogates, which JSON can have, are no text that a model takes.
+    question = question.encode("utf-8", "replace").decode("utf-8").strip()
     # The number alone would mean another question once a line is put in before it.
-    return Asked(f"{number}: {video}: {question.strip()}", str(place), question.strip())
+    return Asked(f"{number}: {video}: {question}", str(place), question)

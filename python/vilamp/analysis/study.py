@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .curves import cumulative, needed
 from .similarity import likeness
 from .watched import Watched
@@ -70,6 +72,44 @@ def findings(watched: Watched) -> dict[str, Any]:
             for layer, on_video in zip(shares.frames, shares.on_video, strict=True)
         ],
     }
+
+
+_NUMBERS = (int, float)
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "question": str,
+    "on_video": _NUMBERS,
+    "frames_for_90_share": _NUMBERS,
+    "frames_for_90_by_head": _NUMBERS,
+    "patches_for_80_share": (*_NUMBERS, type(None)),
+    "likeness": (dict, type(None)),
+    "frame_curve": list,
+    "patch_curve": (list, type(None)),
+    "shares": list,
+    "times": list,
+    "layers": list,
+}
+
+
+def require_findings(row: Mapping[str, Any], path: Path) -> None:
+    """Tell a line of a file that `findings` cannot have made.
+
+    Raises:
+        InputError: a value is missing, or of another kind.
+    """
+    for name, kind in _KINDS.items():
+        value = row.get(name, ...)
+        if not isinstance(value, kind):
+            shown = "missing" if value is ... else f"{value!r:.60}"
+            raise InputError(f"{path}: answer {row['id']!r}: {name} cannot be {shown}")
+    curves = [row["frame_curve"], row["patch_curve"]]
+    whole = (
+        all(curve is None or len(curve) == POINTS for curve in curves)
+        and len(row["shares"]) == len(row["times"]) > 0
+        and all({"on_video", "frames_for_90_share"} <= set(layer) for layer in row["layers"])
+        and (row["likeness"] is None or {"top", "random"} <= row["likeness"].keys())
+    )
+    if not whole:
+        raise InputError(f"{path}: answer {row['id']!r} is damaged")
 
 
 def at_even_shares(curve: Tensor) -> list[float]:

@@ -49,4 +49,5 @@ def _csv(head: Sequence[str], lines: Any) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     writer.writerows(lines)
-    return text.getvalue().encode()
+    # A file's name may have bytes that are no text.
+    return text.getvalue().encode("utf-8", "replace")

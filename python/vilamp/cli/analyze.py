@@ -72,7 +72,7 @@ def analyze(
     # A list may be long: a broken video of it is told at its turn.
     if questions is None:
         open_frames(groups[0][0].video, settings)
-    from vilamp.analysis.study import findings, summary
+    from vilamp.analysis.study import findings, require_findings, summary
     from vilamp.evaluation.results import Results
     from vilamp.evaluation.runner import run
 
@@ -97,10 +97,12 @@ def analyze(
             failed = run(groups, lambda item: item.id, work, results, bars)
             wanted = {item.id for group in groups for item in group}
             rows = [row for row in results.rows if row["id"] in wanted]
+    if not rows:
+        raise InputError(f"analyze: no question could be studied, {failed[0][0]}: {failed[0][1]}")
     for _, reason in failed:
         note(reason)
-    if not rows:
-        raise InputError("analyze: no question could be studied")
+    for row in rows:
+        require_findings(row, out / ANSWERS)
     found = summary(rows)
     written = _write(out, rows, found)
     if json:

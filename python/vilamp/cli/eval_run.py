@@ -268,7 +268,8 @@ def _write(line: Line, plan: Plan, out: Path) -> list[str]:
     for end, value in contents.items():
         path = out / f"{file_name(line.run.settings)}.{end}"
         text = json.dumps(value, indent=2, ensure_ascii=False)
-        OutputFile(path, "--out").write(f"{text}\n".encode())
+        # Names of files may have bytes that are no text.
+        OutputFile(path, "--out").write(f"{text}\n".encode("utf-8", "replace"))
         written.append(str(path))
     return written
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vilamp.cli import options
-from vilamp.cli.loading import load_model
+from vilamp.cli.loading import DEFAULT_MODEL, load_model
 from vilamp.cli.niah_options import methods_of
 from vilamp.cli.options import Sampling, Settings, size
 from vilamp.cli.output import note, print_json
@@ -72,7 +72,9 @@ def run(
             help="Disk for what the towers make of each frame, in FOLDER/features.",
         ),
     ] = "8GiB",
-    batch: options.Batch = 64,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Frames that a vision tower is given at once.")
+    ] = 64,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -87,6 +89,8 @@ def run(
         compat=compat,
         sampling=Sampling.TIME,
     )
+    if videos is not None and not videos.is_dir():
+        raise InputError(f"--videos: no such folder: {videos}")
     space = size(features, "--features")
     if vlm is not None and method:
         raise InputError("--vlm and --method: a transformers model has no method of ours")
@@ -99,6 +103,8 @@ def run(
 
         part = Shard.parse(shard)
         cases = read_cases(folder, videos)
+        if rendered and any(case.video is None for case in cases.cases):
+            raise InputError(f"--rendered: {folder} has no file of each case; see `build --mp4`")
         if vlm is not None:
             from vilamp.evaluation.transformers_model import TransformersVideoModel
 
@@ -118,7 +124,7 @@ def run(
 
             loaded = load_model(settings, bars)
             kept = Features(loaded, Cache(folder / "features", space), batch)
-            models = ours(loaded, kept, methods, max_new_tokens)
+            models = ours(loaded, kept, methods, max_new_tokens, _details(settings))
         bars("load", 1, 1)
         found = [_run_one(one, cases, part, rendered, bars) for one in models]
 
@@ -132,12 +138,20 @@ def run(
         print(f"{entry['model']}: {entry['right']:,} of {entry['answered']:,} right")
 
 
+def _details(settings: Settings) -> list[str]:
+    """What the names of methods do not tell, where it is not as it is by default: answers of
+    several models may lie in one folder."""
+    own = settings.model == DEFAULT_MODEL
+    found = [None if own else Path(settings.model).name, settings.compat, settings.dtype]
+    return [text for text in found if text]
+
+
 def _run_one(
     model: VideoModel, cases: Cases, shard: Shard, rendered: bool, bars: ProgressBars
 ) -> dict:
     from vilamp.niah.playlist import Opened
     from vilamp.niah.running import FOLDER, run_model, title
-    from vilamp.niah.tables import read_results
+    from vilamp.niah.tables import Share, read_results
 
     def progress(phase: str, done: int, total: int | None) -> None:
         bars(f"{phase}: {name}", done, total)
@@ -152,11 +166,8 @@ def _run_one(
         rendered=rendered,
         progress=progress,
     )
-    (own,) = [found for found in read_results(folder) if found.name == name] or [None]
-    share = own.share() if own else None
-    return {
-        "model": name,
-        "answered": share.count if share else 0,
-        "right": share.right if share else 0,
-        "failed": failed,
-    }
+    share = Share.of(row["right"] for found in read_results(folder, name) for row in found.rows)
+    if failed and not share.count:
+        # A note beside "0 of 0 right" would be easy to miss.
+        raise InputError(f"{name}: no question could be answered, {failed[0][0]}: {failed[0][1]}")
+    return {"model": name, "answered": share.count, "right": share.right, "failed": failed}

@@ -15,8 +15,10 @@ from vilamp.errors import InputError
 def terminal_text(text: str) -> str:
     """The text without control characters, so that no answer or file name can steer a terminal.
 
-    Line breaks and tabs stay; everything else below space, DEL and the C1 range goes.
+    Line breaks and tabs stay; everything else below space, DEL and the C1 range goes. Bytes of a
+    name that are no text become question marks: no terminal takes them.
     """
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
 
 

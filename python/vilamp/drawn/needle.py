@@ -16,6 +16,8 @@ SCENE_SECONDS = (10.0, 30.0)
 """Of a scene of a needle: several times as long as the clips that make up other drawn videos."""
 SHORTEST_SCENE = 5.0
 KINDS = tuple(dict.fromkeys(TYPES.values()))
+TRIES = 10_000
+"""To draw something that is unlike what is there already; one in a few succeeds."""
 _EDGE = 1.2
 """Seconds of a scene before and after which nothing flashes."""
 
@@ -36,10 +38,11 @@ def plan_needle(
         kinds: of each question: overall, detail or between.
     Returns:
         Scenes of 10 to 30 s with their start times (the last may be shorter, one of 5 s at least);
-        the questions, no two about the same thing, with times from the start of the needle; and
+        the questions, no two in the same words, with times from the start of the needle; and
         what they ask about, for `plan_haystack`.
     Raises:
-        ValueError: an unknown kind or split, or too short.
+        ValueError: an unknown kind or split; too short, or more scenes or questions than there are
+            different ones.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
@@ -49,17 +52,19 @@ def plan_needle(
     rng = np.random.default_rng([seed, 11])
     scenes: list[Clip] = []
     for length in _lengths(seconds, rng):
-        while True:
+        for _ in range(TRIES):
             clip = sample_clip(rng, split)
             # Whatever is asked about one scene, the others do not answer it.
             if not any(confusable(clip, other, kind) for other in scenes for kind in TYPES):
                 break
+        else:
+            raise ValueError(f"a needle of {seconds:g} s has more scenes than can be told apart")
         scenes.append(_stretched(clip, length, rng))
     starts = np.cumsum([0.0, *(scene.seconds for scene in scenes)]).tolist()
     cases: list[Case] = []
     asked: list[Asked] = []
     for kind in kinds:
-        while True:
+        for _ in range(TRIES):
             number = int(rng.integers(len(scenes)))
             scene = scenes[number]
             types = [name for name in types_of(scene) if TYPES[name] == kind]
@@ -67,6 +72,11 @@ def plan_needle(
             question, answer = ask(scene, type_, split, rng)
             if not any(question == case.question for case in cases):
                 break
+        else:
+            raise ValueError(
+                f"a needle of {seconds:g} s has no {len(kinds)} different questions "
+                f"({len(cases)} were found)"
+            )
         cases.append(Case(question, answer, type_, starts[number], starts[number + 1]))
         asked.append((scene, type_))
     return list(zip(starts, scenes, strict=False)), cases, asked
@@ -84,17 +94,23 @@ def plan_haystack(
         away_from: what the questions are about. Four clips in ten are set in their places.
     Returns:
         Clips of 5 to 10 s with their start times, covering all of it.
+    Raises:
+        ValueError: more questions than a haystack can be kept apart from.
     """
     rng = np.random.default_rng([seed, 13])
     places = [clip.place for clip, _ in away_from]
     row: Row = []
-    end = 0.0
+    end, failed = 0.0, 0
     while end < seconds:
+        if failed == TRIES:
+            raise ValueError(f"no clip is apart from all of {len(away_from)} questions")
+        failed += 1
         same = bool(places) and rng.random() < SAME_PLACE
         clip = sample_clip(rng, split, place=int(rng.choice(places)) if same else None)
         if not any(confusable(asked, clip, type_) for asked, type_ in away_from):
             row.append((end, clip))
             end += clip.seconds
+            failed = 0
     return row
 
 

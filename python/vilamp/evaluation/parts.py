@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .results import LONGEST_LINE, SUFFIX, read_rows
+from .results import LONGEST_LINE, SUFFIX, read_rows, require_same
 from .shards import Shard
 
 _ANY = f"*-of-*{SUFFIX}"
@@ -42,16 +41,14 @@ def answered_elsewhere(
     """What other parts have answered, also when there was another number of them.
 
     Raises:
-        InputError: a file is damaged.
+        InputError: a file is damaged, or was begun with other settings.
     """
     done: set[str] = set()
-    # As JSON gives it back: tuples are lists there.
-    wanted = json.loads(json.dumps(settings))
     for path in begun_parts(folder, name):
         if path != part_of(folder, name, shard):
             have, rows = read_rows(path)
-            if have == wanted:
-                done |= {row["id"] for row in rows}
+            require_same(have, settings, path)
+            done |= {row["id"] for row in rows}
     return done
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 
 SUFFIX = ".jsonl"
-LONGEST_LINE = 1 << 20
-"""Bytes; a longer one is not ours."""
+LONGEST_LINE = 64 << 20
+"""Bytes; a longer one is not ours. What `analyze` keeps of a day of video takes a few MB."""
 
 
 class Results:
@@ -61,7 +61,7 @@ class Results:
                 break
             found = _parsed(line, self.path, number)
             if number == 0:
-                _require_same(found, settings, self.path)
+                require_same(found["settings"], settings, self.path)
             else:
                 self.rows.append(found)
             whole += len(line)
@@ -84,9 +84,8 @@ class Results:
         self.rows.append(row)
 
     def _write(self, value: dict[str, Any]) -> None:
-        line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            self._file.write(line)
+            self._file.write(_line(value))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -103,6 +102,14 @@ class Results:
         self.close()
 
 
+def _line(value: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        # Bytes of a file's name that are no UTF-8 come back from their escapes as they were.
+        return json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
 def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Settings and answers of a file, also of one that is being written.
 
@@ -111,7 +118,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     lines = _whole_lines(path)
     first = next(lines, None)
-    if first is None or not isinstance(first.get("settings"), dict):
+    if first is None:
         raise InputError(f"{path}: not a file of answers")
     return first["settings"], list(lines)
 
@@ -122,6 +129,8 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b"")):
                 if line.endswith(b"\n"):
                     yield _parsed(line, path, number)
+                elif len(line) == LONGEST_LINE:
+                    raise InputError(f"{path}: line {number + 1} is too long")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -129,18 +138,22 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    key = "settings" if number == 0 else "id"
-    if not isinstance(found, dict) or key not in found:
+    key, kind = ("settings", dict) if number == 0 else ("id", str)
+    if not isinstance(found, dict) or not isinstance(found.get(key), kind):
         raise InputError(f"{path}: line {number + 1} is no answer of a run (wanted {key!r} in it)")
     return found
 
 
-def _require_same(found: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+def require_same(have: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
+    """A file of other settings than those wanted now is not gone on with.
+
+    Raises:
+        InputError: it is one; the message names what differs.
+    """
     # As JSON gives it back: tuples are lists there.
     wanted = json.loads(json.dumps(settings))
-    have = found["settings"]
     if have == wanted:
         return
     names = sorted(

@@ -54,6 +54,8 @@ def build_cases(
     report = progress or (lambda phase, done, total: None)
     if questions is not None and video_mme is not None:
         raise InputError("questions of one's own and Video-MME: wanted one of the two")
+    if videos is not None and not videos.is_dir():
+        raise InputError(f"--videos: no such folder: {videos}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.benchmarks.letters import LETTERS
 from ..evaluation.benchmarks.places import inside
 from .playlist import Opened, Playlist, Segment
 
 NAME = "cases.jsonl"
 VERSION = 1
+MOST_FRAMES = 1_000_000
+"""Of a case."""
 LONGEST_LINE = 1 << 20
 """Bytes."""
+MALFORMED = (
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError),
+    RecursionError,
+)
+"""What reading JSON of another form than wanted raises."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,7 @@ def read_cases(folder: Path, root: Path | None = None) -> Cases:
             source=str(head["source"]),
             cases=tuple(_from_dict(json.loads(line)) for line in lines[1:]),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         raise InputError(f"{path}: not a file of cases ({error!r})") from error
     _require_unique(path, (f"{c.id}/{q.id}" for c in found.cases for q in c.questions))
     return found
@@ -191,7 +199,7 @@ def _as_dict(case: Case) -> dict[str, Any]:
 
 def _from_dict(found: dict[str, Any]) -> Case:
     segments = [
-        PlacedSegment(str(s["path"]), float(s["start"]), float(s["end"]))
+        PlacedSegment(str(s["path"]), _seconds(s["start"]), _seconds(s["end"]))
         for s in found.pop("segments")
     ]
     questions = [_question(q) for q in found.pop("questions")]
@@ -199,18 +207,57 @@ def _from_dict(found: dict[str, Any]) -> Case:
     numbers = (case.depth, case.needle_start, case.needle_end)
     if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
         raise ValueError(f"case {case.id!r}: wanted finite times")
-    if not isinstance(case.frames, int) or not isinstance(case.id, str):
+    if not 0 <= case.depth <= 1:
+        raise ValueError(f"case {case.id!r}: wanted a depth from 0 to 1")
+    names = (case.id, case.needle, case.haystack, case.video or "")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"case {case.id!r}: wanted texts as names")
+    if not isinstance(case.frames, int) or not 1 <= case.frames <= MOST_FRAMES:
         raise ValueError(f"case {case.id!r}: wanted a whole number of frames")
     return case
 
 
 def _question(found: dict[str, Any]) -> AskedQuestion:
-    times = {
-        "start": float(found.pop("start", 0.0)),
-        "end": float(found.pop("end", math.inf)),
-    }
-    options = tuple(map(str, found.pop("options", ())))
-    return AskedQuestion(**{k: str(v) for k, v in found.items()}, options=options, **times)
+    times = {"start": _seconds(found.pop("start", 0.0))}
+    if "end" in found:
+        times["end"] = _seconds(found.pop("end"))
+    options = options_of(found.pop("options", ()))
+    texts = {name: text_of(value) for name, value in found.items()}
+    return AskedQuestion(**texts, options=options, **times)
+
+
+def text_of(value: Any) -> str:
+    """A text, or a number as its text; halves of surrogate pairs, which no tokenizer takes,
+    become question marks.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise TypeError(f"wanted a text, got {value!r:.60}")
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def options_of(value: Any) -> tuple[str, ...]:
+    """Texts of A, B, C, ...
+
+    Raises:
+        TypeError: no list of texts.
+        ValueError: more than there are letters.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"wanted a list of options, got {value!r:.60}")
+    if len(value) > len(LETTERS):
+        raise ValueError(f"{len(value)} options, wanted at most {len(LETTERS)}")
+    return tuple(map(text_of, value))
+
+
+def _seconds(value: Any) -> float:
+    if not math.isfinite(found := float(value)):
+        raise ValueError(f"wanted seconds, got {value!r}")
+    return found
 
 
 def _positive(fps: Any) -> float:

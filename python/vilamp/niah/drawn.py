@@ -32,6 +32,9 @@ NEEDLE_SECONDS = (30.0, 120.0)
 QUESTIONS = 4
 """Of each needle."""
 HAYSTACKS = 4
+MOST_SECONDS = 4_000_000
+"""Of all haystacks."""
+MOST_NEEDLES, MOST_QUESTIONS = 10_000, 100
 
 Progress = Callable[[str, int, "int | None"], None]
 
@@ -66,13 +69,26 @@ def draw_sources(
         raise InputError(f"needles of up to {high:g} s do not fit into {max(grid.lengths)} frames")
     if haystacks < 1 or questions < 1:
         raise InputError("wanted at least one haystack, and one question of each needle")
+    seconds = math.ceil(max(grid.lengths) / grid.fps)
+    # Each step is slow long before this: hours for planning, days for drawing.
+    if max(haystacks, 1) * seconds > MOST_SECONDS or grid.pool > MOST_NEEDLES:
+        raise InputError(
+            f"{haystacks} haystacks of {seconds:,} s and {grid.pool:,} needles: wanted at most "
+            f"{MOST_SECONDS:,} s in all and {MOST_NEEDLES:,} needles"
+        )
+    if questions > MOST_QUESTIONS:
+        raise InputError(
+            f"wanted at most {MOST_QUESTIONS} questions of a needle, got {questions:,}"
+        )
     rng = np.random.default_rng([seed, 17])
     lengths = np.floor(rng.uniform(low, high, grid.pool)).tolist()
-    planned = [
-        plan_needle(length, seed * 100_003 + number, "test", _kinds(number, questions))
-        for number, length in enumerate(lengths)
-    ]
-    seconds = math.ceil(max(grid.lengths) / grid.fps)
+    try:
+        planned = [
+            plan_needle(length, seed * 100_003 + number, "test", _kinds(number, questions))
+            for number, length in enumerate(lengths)
+        ]
+    except ValueError as error:
+        raise InputError(str(error)) from error
     total = sum(round(length * FPS) for length in lengths) + haystacks * seconds * FPS
     drawing = _Drawing(folder, total, progress or (lambda phase, done, total: None))
 
@@ -96,7 +112,10 @@ def draw_sources(
     for h in range(haystacks):
         # A needle goes into the haystack of its number, so only those have to be kept apart.
         asked = [pair for n, plan in enumerate(planned) if n % haystacks == h for pair in plan[2]]
-        row = plan_haystack(seconds, seed * 100_003 + h, "test", asked)
+        try:
+            row = plan_haystack(seconds, seed * 100_003 + h, "test", asked)
+        except ValueError as error:
+            raise InputError(f"{error}; name fewer needles or more haystacks") from error
         path = drawing.file("haystacks", f"h{h}", row, seconds)
         stacks.append(Haystack(f"h{h}", (Source(path, math.ceil(seconds * grid.fps)),)))
     return needles, stacks

@@ -16,13 +16,18 @@ _CAPITALS = {"dks", "dfm", "aks", "mmr", "dpp", "bolt"}
 
 
 def name_of(method: Method) -> str:
-    """Such as DKS + DFM, or uniform + DFM."""
+    """Such as DKS + DFM, or uniform + DFM, keyframes 8."""
     names = (method.selector, method.merging)
-    return " + ".join(name.upper() if name in _CAPITALS else name for name in names)
+    text = " + ".join(name.upper() if name in _CAPITALS else name for name in names)
+    return text if method.keyframes is None else f"{text}, keyframes {method.keyframes}"
 
 
 def ours(
-    model: ViLAMP, features: Features, methods: Sequence[Method], max_new_tokens: int
+    model: ViLAMP,
+    features: Features,
+    methods: Sequence[Method],
+    max_new_tokens: int,
+    details: Sequence[str] = (),
 ) -> list[FeatureViLAMP]:
     """One model per method; they share the features.
 
@@ -31,12 +36,13 @@ def ours(
         features: of its towers.
         methods: how each chooses keyframes and merges the rest.
         max_new_tokens: longest answer.
+        details: what tells this model from others in tables, behind the names of its methods.
     """
     return [
         FeatureViLAMP(
             model,
             features,
-            name=name_of(method),
+            name=", ".join((name_of(method), *details)),
             max_new_tokens=max_new_tokens,
             method=method,
         )

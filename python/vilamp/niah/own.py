@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import InputError, ViLAMPError
 from ..evaluation.benchmarks.letters import LETTERS
 from ..evaluation.benchmarks.places import inside
-from .cases import AskedQuestion, Needle
+from .cases import MALFORMED, AskedQuestion, Needle, options_of, text_of
 from .planning import Grid, Haystack, Source
 from .playlist import Opened, whole_frames
 
@@ -55,17 +55,19 @@ def read_own(
         if path.stat().st_size > LARGEST_FILE:
             raise InputError(f"{path}: larger than a file of questions can be")
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     try:
         needles = [
             _needle(entry, number, root, opened, per_needle)
             for number, entry in enumerate(found["needles"])
         ]
-        names = [str(name) for name in found["haystacks"]]
+        if not isinstance(found["haystacks"], list):
+            raise TypeError("wanted a list of haystacks")
+        names = [text_of(name) for name in found["haystacks"]]
     except ViLAMPError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except MALFORMED as error:
         raise InputError(f"{path}: not a file of needles and haystacks ({error!r})") from error
     return keep_lengths(needles, needle_seconds), stacks(names, root, grid, haystacks, opened)
 
@@ -108,7 +110,7 @@ def stacks(
 def _needle(
     entry: dict[str, Any], number: int, root: Path, opened: Opened, per_needle: int
 ) -> Needle:
-    path = str(entry["video"])
+    path = text_of(entry["video"])
     length = whole_frames(opened[inside(root, path)], opened.fps) / opened.fps
     start, end = float(entry.get("start", 0)), float(entry.get("end", length))
     if not 0 <= start < end <= length:
@@ -125,13 +127,14 @@ def question(entry: dict[str, Any], name: str) -> AskedQuestion:
     Raises:
         InputError: it is empty, or its answer is no letter of its options.
     """
-    text, answer = str(entry["question"]).strip(), str(entry["answer"]).strip()
-    options = tuple(str(option) for option in entry.get("options") or ())
-    kind = str(entry.get("kind", "all"))
+    text, answer = text_of(entry["question"]).strip(), text_of(entry["answer"]).strip()
+    options = options_of(entry.get("options") or ())
+    kind = text_of(entry.get("kind", "all"))
     if not text or not answer:
         raise InputError(f"question {name}: wanted a question and an answer")
-    if options and answer not in LETTERS[: len(options)]:
+    # Not `in` the text of all letters: "AB" is none.
+    if options and answer not in tuple(LETTERS[: len(options)]):
         raise InputError(
             f"{text!r}: wanted one of {LETTERS[: len(options)]} as the answer, got {answer!r}"
         )
-    return AskedQuestion(name, text, answer, kind, str(entry.get("type", kind)), options)
+    return AskedQuestion(name, text, answer, kind, text_of(entry.get("type", kind)), options)

@@ -23,7 +23,7 @@ Progress = Callable[[str, int, "int | None"], None]
 
 
 def render_cases(cases: Cases, progress: Progress) -> Cases:
-    """Write `mp4/<number>.mp4` for every case, H.264; files that are there are left alone.
+    """Write `mp4/<case>-<digest>.mp4` for every case, H.264; those that are there are left alone.
 
     Args:
         cases: of a folder.
@@ -36,7 +36,7 @@ def render_cases(cases: Cases, progress: Progress) -> Cases:
     """
     rate = _rate(cases.fps)
     opened = Opened(float(rate))
-    names = [f"{FOLDER}/{_file_name(case.id)}.mp4" for case in cases.cases]
+    names = []
     total = round(sum(case.frames for case in cases.cases) / cases.fps * rate)
     done = 0
 
@@ -50,10 +50,17 @@ def render_cases(cases: Cases, progress: Progress) -> Cases:
             progress("render", done, total)
 
     progress("render", 0, total)
-    (cases.folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    for case, name in zip(cases.cases, names, strict=True):
+    try:
+        (cases.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{cases.folder / FOLDER}: cannot be made ({reason})") from error
+    for case in cases.cases:
         segments = [Segment(inside(cases.root, s.path), s.start, s.end) for s in case.segments]
         frames = Playlist(segments, opened)
+        # By what it shows: cases of another seed, or of changed videos, have the same names.
+        name = f"{FOLDER}/{_file_name(case.id)}-{frames.fingerprint()[:12]}.mp4"
+        names.append(name)
         if (cases.folder / name).is_file():
             done += len(frames)
             progress("render", done, total)

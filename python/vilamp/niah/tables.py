@@ -11,12 +11,22 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation.intervals import wilson
-from ..evaluation.parts import begun_parts
+from ..evaluation.parts import begun_parts, slug
 from ..evaluation.results import read_rows
 from .odds import uniform_hit
 
 Row = dict[str, Any]
-COLUMNS = ("frames", "depth", "kind", "type", "needle", "haystack", "right")
+COLUMNS: dict[str, type | tuple[type, ...]] = {
+    "frames": int,
+    "depth": (int, float),
+    "kind": str,
+    "type": str,
+    "needle": str,
+    "haystack": str,
+    "right": bool,
+}
+COUNTS = ("needle_frames", "keyframes", "in_needle", "in_scene")
+"""Columns with numbers that an answer may lack."""
 ALL = "all"
 
 
@@ -71,31 +81,43 @@ class Measured:
         return sorted(found) if column in ("frames", "depth") else list(found)
 
 
-def read_results(folder: Path) -> list[Measured]:
-    """The answers of every model in a folder of results, shards together, the best model first.
+def read_results(folder: Path, model: str | None = None) -> list[Measured]:
+    """The answers of every model in a folder of results, shards together, the best model first;
+    of one model only, maybe none yet, where it is named.
 
     Raises:
-        InputError: none, a file is damaged, or files of one model are of different settings.
+        InputError: no answers of any model, a file is damaged, or files of one model are of
+            different settings.
     """
     found: dict[str, tuple[dict[str, Any], dict[str, Row]]] = {}
-    for path in begun_parts(folder):
+    for path in begun_parts(folder, None if model is None else slug(model)):
         settings, rows = read_rows(path)
         name = str(settings.get("name"))
         known, answers = found.setdefault(name, (settings, {}))
         if known != settings:
             raise InputError(f"{path}: its settings are not those of other parts of {name}")
         for row in rows:
-            missing = [column for column in COLUMNS if column not in row]
-            if missing:
-                raise InputError(f"{path}: an answer without {missing[0]}")
+            _require_answer(row, path)
             answers.setdefault(row["id"], row)
     measured = [Measured(name, list(rows.values())) for name, (_, rows) in found.items() if rows]
-    if not measured:
+    if not measured and model is None:
         raise InputError(f"{folder}: no answers; see `vilamp niah run`")
-    digests = {settings.get("cases") for settings, rows in found.values() if rows}
+    digests = {str(settings.get("cases")) for settings, rows in found.values() if rows}
     if len(digests) > 1:
         raise InputError(f"{folder}: answers to different cases")
     return sorted(measured, key=lambda model: -model.share().percent)
+
+
+def _require_answer(row: Row, path: Path) -> None:
+    missing = [column for column in COLUMNS if column not in row]
+    if missing:
+        raise InputError(f"{path}: an answer without {missing[0]}")
+    wrong = [column for column, kind in COLUMNS.items() if not isinstance(row[column], kind)]
+    wrong += [column for column in COUNTS if not isinstance(row.get(column, 0), int)]
+    wrong += [] if wrong or 0 <= row["depth"] <= 1 else ["depth"]
+    if wrong:
+        shown = repr(row[wrong[0]])[:60]
+        raise InputError(f"{path}: answer {row['id']!r}: {wrong[0]} cannot be {shown}")
 
 
 def by_length(measured: Sequence[Measured], kind: str = ALL) -> str:

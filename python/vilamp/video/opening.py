@@ -51,9 +51,15 @@ def open_video(
     settings = {"fps": rate, "sampling": sampling, "max_frames": max_frames}
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if path.is_dir():
+        try:
+            folder, file = path.is_dir(), path.is_file()
+        except OSError as error:
+            # Such as a name that is too long, or a folder that may not be looked into.
+            reason = error.strerror or error
+            raise VideoError(f"{path}: wanted a video file, found none ({reason})") from error
+        if folder:
             return ImageFiles.of_folder(path, **settings)
-        if path.suffix.lower() in SUFFIXES - {".gif"} and path.is_file():
+        if path.suffix.lower() in SUFFIXES - {".gif"} and file:
             return ImageFiles([path], str(path), path, **settings)
         return VideoFile(path, stream=stream, **settings)
     if isinstance(source, np.ndarray) or hasattr(source, "detach"):

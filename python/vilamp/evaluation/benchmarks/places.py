@@ -19,7 +19,7 @@ def inside(folder: Path, name: str) -> Path:
     path = _named(folder, name)
     try:
         within = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{name!r}: cannot be looked for in {folder} ({error})") from error
     if not within:
         raise InputError(

@@ -186,6 +186,22 @@ class Run:
     rows: list[dict[str, Any]]
 
 
+SETTINGS = {"benchmark": str, "split": str, "subtitles": bool, "questions": int, "name": str}
+"""Of a run, those that a report needs; files of answers without them are of other commands."""
+
+
+def _is_answer(row: Mapping[str, Any]) -> bool:
+    groups = row.get("groups")
+    return (
+        {"right", "chosen", "groups"} <= row.keys()
+        and (row["right"] is None or isinstance(row["right"], bool))
+        and (row["chosen"] is None or isinstance(row["chosen"], str))
+        and isinstance(groups, dict)
+        and all(isinstance(values, list) for values in groups.values())
+        and all(isinstance(value, str) for values in groups.values() for value in values)
+    )
+
+
 def read_runs(folder: Path) -> list[Run]:
     """The runs in a folder, their shards put together.
 
@@ -195,12 +211,15 @@ def read_runs(folder: Path) -> list[Run]:
     found: dict[str, Run] = {}
     for path in begun_parts(folder):
         settings, rows = read_rows(path)
-        if not {"benchmark", "split", "subtitles", "questions", "name"} <= settings.keys():
+        if not SETTINGS.keys() <= settings.keys():
             continue
+        for name, kind in SETTINGS.items():
+            if not isinstance(settings[name], kind):
+                raise InputError(f"{path}: {name} cannot be {settings[name]!r:.60}")
         run = found.setdefault(json.dumps(settings, sort_keys=True), Run(folder, settings, []))
         known = {row["id"] for row in run.rows}
         for row in rows:
-            if not {"right", "chosen", "groups"} <= row.keys():
+            if not _is_answer(row):
                 raise InputError(f"{path}: {row['id']!r} is no answer to a benchmark")
             # Two runs with different numbers of shards may overlap.
             if row["id"] not in known:
