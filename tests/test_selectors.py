@@ -46,6 +46,7 @@ def test_rows_are_ascending_distinct_and_padded(name, q, n, k):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", OTHERS)
 def test_numbers_are_where_the_scores_are(name):
     frames, scores = (t.to("cuda") for t in video(2, 40))
