@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -461,6 +462,15 @@ def test_a_list_of_broken_videos_only(tmp_path, capsys, name):
     assert run(command("--questions", path, "--out", tmp_path / "out")) == 2
     said = capsys.readouterr().err
     assert "no question could be studied" in said and name in said and said.count("\n") == 1
+
+
+def test_a_file_whose_name_is_no_text(video, tmp_path, capsys):
+    odd = tmp_path / "a\udcff.mp4"
+    shutil.copy(video, odd)
+    assert run(command(odd, "Where?", "--out", tmp_path / "out")) == 0
+    before = (tmp_path / "out" / "questions.jsonl").read_bytes()
+    assert run(command(odd, "Where?", "--out", tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "questions.jsonl").read_bytes() == before
 
 
 def test_damaged_findings_are_named(video, tmp_path, capsys):

@@ -215,3 +215,9 @@ def test_bad_input_is_one_line(wrong, words, data, tmp_path, capsys, monkeypatch
     assert shown.out == "" and shown.err.count("\n") == 1 and words in shown.err
     # Nothing was begun.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_a_name_that_is_no_text(data, tmp_path, capsys):
+    assert run(["eval", *arguments(data, tmp_path, "--limit", "1", "--name", "a\udcffb")]) == 0
+    assert "a?b" in capsys.readouterr().out
+    assert run(["eval", "report", str(tmp_path)]) == 0

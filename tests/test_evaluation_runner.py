@@ -116,7 +116,10 @@ def test_an_unfinished_first_line_is_written_again(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b'{"settings": {"model": "other", "lengths": [2000, 4000]}}\n', "'other', now 'm'"),
+        (
+            b'{"settings": {"model": "other", "lengths": [2000, 4000]}}\n{"id": "a"}\n',
+            "'other', now 'm'",
+        ),
         (b"[1]\n", "line 1"),
         (b"no json\n", "line 1"),
         (b"x" * LONGEST_LINE, "too long"),
@@ -162,9 +165,18 @@ def test_a_long_answer_and_one_about_a_file_whose_name_is_no_text_come_back(tmp_
     assert read_rows(path)[1] == rows
 
 
-def test_other_settings_in_another_part_are_refused(tmp_path):
-    Results(part_of(tmp_path, "m", Shard(1, 2)), SETTINGS).close()
+def test_a_run_without_any_answer_stands_in_nobodys_way(tmp_path):
+    path, other = part_of(tmp_path, "m", Shard()), {**SETTINGS, "model": "other"}
+    Results(path, other).close()
     assert answered_elsewhere(tmp_path, "m", Shard(2, 2), SETTINGS) == set()
+    Results(path, SETTINGS).close()
+    assert read_rows(path) == (json.loads(json.dumps(SETTINGS)), [])
+
+
+def test_other_settings_in_another_part_are_refused(tmp_path):
+    with Results(part_of(tmp_path, "m", Shard(1, 2)), SETTINGS) as results:
+        results.append({"id": "a"})
+    assert answered_elsewhere(tmp_path, "m", Shard(2, 2), SETTINGS) == {"a"}
     with pytest.raises(InputError, match="other settings"):
         answered_elsewhere(tmp_path, "m", Shard(2, 2), {**SETTINGS, "model": "n"})
 

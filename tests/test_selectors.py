@@ -45,6 +45,14 @@ def test_rows_are_ascending_distinct_and_padded(name, q, n, k):
         assert len(real) and torch.equal(real, real.unique()) and real[-1] < n
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", OTHERS)
+def test_numbers_are_where_the_scores_are(name):
+    frames, scores = (t.to("cuda") for t in video(2, 40))
+    assert OTHERS[name](frames, scores, 8).device == scores.device
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_ends(name):
     frames, scores = video(2, 5)

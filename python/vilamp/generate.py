@@ -19,6 +19,10 @@ SMALLEST_CHUNK = 16
 """Where memory is not enough for this few, the cache itself or the weights are too much."""
 
 
+MOST_NEW_TOKENS = 1 << 16
+"""Twice what the 7B model can read; the cache has room for the longest answer from the start."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """New tokens and the logits that each was chosen from."""
@@ -37,8 +41,10 @@ def check_options(
     Raises:
         InputError: see `decode`.
     """
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens: wanted 0 or more, got {max_new_tokens}")
+    if not 0 <= max_new_tokens <= MOST_NEW_TOKENS:
+        raise InputError(
+            f"max_new_tokens: wanted 0 or more and at most {MOST_NEW_TOKENS}, got {max_new_tokens}"
+        )
     if do_sample and not temperature > 0:
         raise InputError(f"temperature: wanted more than 0, got {temperature}")
     if prefill_chunk < 1:

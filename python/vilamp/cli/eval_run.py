@@ -155,6 +155,7 @@ def _run(
         from vilamp.evaluation.benchmarks.report import Line
         from vilamp.evaluation.benchmarks.running import Plan, read_runs, run_benchmark
         from vilamp.evaluation.ranks import wait_for_all
+        from vilamp.evaluation.results import as_json
         from vilamp.evaluation.shards import Shard
 
         own = Shard.parse(shard) if shard is not None else None
@@ -182,7 +183,7 @@ def _run(
     if own is None and part.number != 1:
         return
     wanted = plan.settings(measured)
-    runs = [run for run in read_runs(out) if run.settings == _as_json(wanted)]
+    runs = [run for run in read_runs(out) if run.settings == as_json(wanted)]
     (line,) = map(Line.of, runs)
     written = _write(line, plan, out)
     if json:
@@ -272,13 +273,6 @@ def _write(line: Line, plan: Plan, out: Path) -> list[str]:
         OutputFile(path, "--out").write(f"{text}\n".encode("utf-8", "replace"))
         written.append(str(path))
     return written
-
-
-def _as_json(value: object) -> object:
-    """As a file gives it back."""
-    import json
-
-    return json.loads(json.dumps(value))
 
 
 def _say_failures(plan: Plan, failed: list[tuple[str, str]]) -> None:

@@ -24,10 +24,10 @@ class Results:
 
     Args:
         path: of the file; it is made when it is not there, its folder too.
-        settings: what the answers depend on, JSON values. A file of other settings is refused.
+        settings: what the answers depend on, JSON values. Answers of other settings are refused.
     Raises:
-        InputError: the file is of other settings, is damaged, in use by another process, or cannot
-            be written.
+        InputError: the answers are of other settings; the file is damaged, in use by another
+            process, or cannot be written.
 
     Close it, or use it as a context manager.
     """
@@ -53,7 +53,7 @@ class Results:
         except OSError as error:
             raise InputError(f"{self.path}: another process is writing to it") from error
         self._file.seek(0)
-        whole = 0
+        whole, have = 0, settings
         for number, line in enumerate(iter(lambda: self._file.readline(LONGEST_LINE), b"")):
             if not line.endswith(b"\n"):
                 if len(line) == LONGEST_LINE:
@@ -61,10 +61,15 @@ class Results:
                 break
             found = _parsed(line, self.path, number)
             if number == 0:
-                require_same(found["settings"], settings, self.path)
+                have = found["settings"]
             else:
                 self.rows.append(found)
             whole += len(line)
+        if self.rows:
+            require_same(have, settings, self.path)
+        elif have != as_json(settings):
+            # Such as of a run that was refused at its first question: nothing is lost with it.
+            whole = 0
         self._file.truncate(whole)
         if whole == 0:
             self._write({"settings": settings})
@@ -146,14 +151,18 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return found
 
 
+def as_json(value: Any) -> Any:
+    """As a file gives it back: tuples are lists there."""
+    return json.loads(json.dumps(value))
+
+
 def require_same(have: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
     """A file of other settings than those wanted now is not gone on with.
 
     Raises:
         InputError: it is one; the message names what differs.
     """
-    # As JSON gives it back: tuples are lists there.
-    wanted = json.loads(json.dumps(settings))
+    wanted = as_json(settings)
     if have == wanted:
         return
     names = sorted(

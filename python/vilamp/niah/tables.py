@@ -92,6 +92,8 @@ def read_results(folder: Path, model: str | None = None) -> list[Measured]:
     found: dict[str, tuple[dict[str, Any], dict[str, Row]]] = {}
     for path in begun_parts(folder, None if model is None else slug(model)):
         settings, rows = read_rows(path)
+        if not rows:
+            continue
         name = str(settings.get("name"))
         known, answers = found.setdefault(name, (settings, {}))
         if known != settings:

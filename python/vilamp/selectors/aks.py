@@ -45,7 +45,10 @@ def aks(
     count = min(len(frames), k)
     rule = (k, threshold, flatness)
     rows = [_split(_unit_range(score), 0, count, rule, depth) for score in scores]
-    return padded(rows, count) if rows else scores.new_empty((0, count), dtype=torch.int64)
+    if not rows:
+        return scores.new_empty((0, count), dtype=torch.int64)
+    # The split was decided on the host; what takes the numbers may be elsewhere.
+    return padded(rows, count).to(scores.device)
 
 
 def _unit_range(score: Tensor) -> Tensor:

@@ -11,8 +11,11 @@ LETTERS = string.ascii_uppercase
 _OPTION = re.compile(r"^\s*\(?([A-Z])[.):]\s*")
 # A letter and marks only: B, (b), **B**, "B.".
 _ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
-# Before the text of the option: B. text, (B) text, B: text, B) text. Not "A man": a word follows.
-_FIRST = re.compile(r"[\W_]*([A-Z])[\W_]*[.):,][\W_]*(?:\s|\w)")
+# Before the text of the option: B. text, (B) text, B: text, B) text. Not "A man": a word follows;
+# nor "A, B": more than one is named.
+_FIRST = re.compile(
+    r"[\W_]*([A-Z])(?!,\s*[A-Z](?:,|\s+(?:and|or)\b|\W*$))[\W_]*[.):,][\W_]*(?:\s|\w)"
+)
 _NAMED = re.compile(
     r"(?i:\b(?:answer|option|choice)s?\b(?:\s+(?:is|would\s+be|must\s+be))?)[\W_]*([A-Z])(?![\w'])"
 )
@@ -38,9 +41,9 @@ def chosen_letter(reply: str, options: Sequence[str]) -> str | None:
     """The letter that a reply names, None for none: that is then a wrong answer.
 
     Read in this order: a letter alone; a letter before the text of the option, as in "B. a chair"
-    or "(B) a chair"; the letter after the last "answer", "option" or "choice"; the only letter in
-    brackets; a letter alone on the first or the last line; the only option whose text the reply
-    is, or contains.
+    or "(B) a chair"; a letter alone on the first line, whatever the explanation below it names; the
+    letter after the last "answer", "option" or "choice"; the only letter in brackets; a letter
+    alone on the last line; the only option whose text the reply is, or contains.
 
     Args:
         reply: of a model.
@@ -56,8 +59,9 @@ def chosen_letter(reply: str, options: Sequence[str]) -> str | None:
     if not lines:
         return None
     found = _match(_ALONE.fullmatch(reply)) or _match(_FIRST.match(reply))
-    if of(found):
-        return of(found)
+    found = of(found) or of(_match(_ALONE.fullmatch(lines[0])))
+    if found:
+        return found
     for pattern in (_NAMED, _ANY_CASE_NAMED):
         named = [letter for letter in map(of, pattern.findall(reply)) if letter]
         if named:
@@ -65,11 +69,7 @@ def chosen_letter(reply: str, options: Sequence[str]) -> str | None:
     bracketed = {letter for letter in map(of, _IN_BRACKETS.findall(reply)) if letter}
     if len(bracketed) == 1:
         return bracketed.pop()
-    for line in (lines[0], lines[-1]):
-        alone = of(_match(_ALONE.fullmatch(line)))
-        if alone:
-            return alone
-    return _by_text(reply, options)
+    return of(_match(_ALONE.fullmatch(lines[-1]))) or _by_text(reply, options)
 
 
 def _match(match: re.Match[str] | None) -> str | None:
