@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VLM_VENV ?= .venv-vlm
 VENV_SYSTEM ?= 0
 PYTEST_ARGS ?=
 
@@ -16,7 +17,7 @@ SANITIZED_TESTS := test_sanitized.py test_similarity.py test_selection.py test_p
   test_large_offsets.py
 STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-slow test-golden sanitize sanitize-threads bench lint format install clean
+.PHONY: demo test test-slow test-vlm test-golden sanitize sanitize-threads bench lint format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m vilamp.demo
@@ -26,6 +27,11 @@ test: lint
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What processors of transformers make of a video's times. They need torchvision, so these tests have
+# an environment of their own; what they need of this folder is Python, so nothing is built.
+test-vlm: $(VLM_VENV)/.installed
+	PYTHONPATH="$(CURDIR)/python:$(CURDIR)" $(VLM_VENV)/bin/python -m pytest -m vlm $(PYTEST_ARGS)
 
 # GOLDEN_DIR=path/to/golden: every recorded case of the published implementation
 test-golden: $(VENV)/.installed-dev
@@ -112,6 +118,13 @@ $(VENV)/.installed: $(VENV)/.runtime $(SOURCES)
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
 	$(PIP) -r requirements/dev.txt
+	@touch $@
+
+$(VLM_VENV)/.installed: requirements/runtime.txt requirements/vlm.txt
+	@echo "Creating the virtual environment $(VLM_VENV), with torchvision (5.5 GB)"
+	$(PYTHON) -m venv $(VLM_VENV)
+	$(VLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet \
+	  -r requirements/vlm.txt -r requirements/runtime.txt
 	@touch $@
 
 clean:

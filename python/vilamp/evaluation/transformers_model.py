@@ -2,7 +2,7 @@
 
 Any architecture that `AutoModelForImageTextToText` knows, from a local folder, safetensors only and
 without any code of that folder. Frames go in as one video where the model's processor takes videos,
-else as one image each.
+with their times, else as one image each.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import CheckpointError, InputError, VideoError
 from ..inputs import device_of, dtype_of
 from ..video import FrameSource
 from ..video.fit import fit
 from .models import Question, Reply, weights_fingerprint
+from .video_input import STEPS, mean_step, video_arguments
 
 FRAMES = 32
 
@@ -61,22 +63,37 @@ class TransformersVideoModel:
             "weights": weights_fingerprint(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "frames": self.frames,
+            # Answers to frames without their times, or two in one patch, are answers to other input.
+            "input": "timed frames",
             "max_new_tokens": self.max_new_tokens,
         }
 
     @torch.no_grad()
     def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
         numbers = evenly_spaced(len(video), self.frames)
-        pictures, _ = pictures_at(video, numbers)
+        pictures, times = pictures_at(video, numbers)
         for question in questions:
-            inputs = self.inputs(pictures, question.text)
+            inputs = self.inputs(pictures, question.text, times, video.info.duration)
             ids = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
             new = ids[:, inputs["input_ids"].shape[1] :]
             (text,) = self.processor.batch_decode(new, skip_special_tokens=True)
             yield Reply(text.strip(), numbers)
 
-    def inputs(self, pictures: np.ndarray, text: str) -> dict[str, Any]:
-        """The model's arguments for pictures uint8 `[n, H, W, 3]` and a question."""
+    def inputs(
+        self,
+        pictures: np.ndarray,
+        text: str,
+        times: Sequence[float],
+        duration: float | None = None,
+    ) -> dict[str, Any]:
+        """The model's arguments for a video and a question.
+
+        Args:
+            pictures: uint8 `[n, H, W, 3]`, frames of the video.
+            text: the question.
+            times: of the frames, n seconds, ascending.
+            duration: of the whole video in seconds; the last time when None.
+        """
         videos = getattr(self.processor, "video_processor", None) is not None
         seen = [{"type": "video"}] if videos else [{"type": "image"}] * len(pictures)
         turn = {"role": "user", "content": [*seen, {"type": "text", "text": text}]}
@@ -84,18 +101,28 @@ class TransformersVideoModel:
             [turn], add_generation_prompt=True, tokenize=False
         )
         frames = (
-            # They are sampled already.
-            {"videos": [pictures], "do_sample_frames": False}
+            video_arguments(self.processor, pictures, times, duration)
             if videos
             else {"images": list(pictures)}
         )
         found = self.processor(text=[prompt], return_tensors="pt", **frames)
         return {
-            name: value.to(self.model.device, self.model.dtype)
-            if value.is_floating_point()
-            else value.to(self.model.device)
+            name: self._step(value, times) if name in STEPS else self._moved(value)
             for name, value in found.items()
         }
+
+    def _moved(self, value: Any) -> Any:
+        """On the model's device, pixels in its dtype."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        dtype = self.model.dtype if value.is_floating_point() else None
+        return value.to(self.model.device, dtype)
+
+    def _step(self, value: Any, times: Sequence[float]) -> Tensor:
+        """The seconds between frames, in fp32: bf16 has three digits."""
+        # What the processor makes of the times is the duration over the number of frames.
+        step = mean_step(times) if len(times) > 1 else float(value[0])
+        return torch.full((len(value),), step, dtype=torch.float32, device=self.model.device)
 
 
 def evenly_spaced(count: int, frames: int) -> list[int]:
