@@ -1,7 +1,7 @@
 # make demo   draws a ten-minute video, asks three questions of it, writes demo/report.html
 # make test   checks the style, builds the extension, runs the tests
 #
-# Both create .venv first. VENV_SYSTEM=1 lets it use a PyTorch that the machine already has.
+# Both create .venv first; `make test-vlm` has one of its own. VENV_SYSTEM=1 lets it use a PyTorch that the machine already has.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m vilamp.demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not vlm" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -20,7 +20,7 @@ from ..inputs import device_of, dtype_of
 from ..video import FrameSource
 from ..video.fit import fit
 from .models import Question, Reply, weights_fingerprint
-from .video_input import STEPS, mean_step, video_arguments
+from .video_input import METADATA, STEPS, mean_step, video_arguments
 
 FRAMES = 32
 
@@ -63,7 +63,7 @@ class TransformersVideoModel:
             "weights": weights_fingerprint(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "frames": self.frames,
-            # Answers to frames without their times, or two in one patch, are answers to other input.
+            # Answers to frames without times, or fused in pairs, are answers to something else.
             "input": "timed frames",
             "max_new_tokens": self.max_new_tokens,
         }
@@ -109,6 +109,7 @@ class TransformersVideoModel:
         return {
             name: self._step(value, times) if name in STEPS else self._moved(value)
             for name, value in found.items()
+            if name != METADATA
         }
 
     def _moved(self, value: Any) -> Any:

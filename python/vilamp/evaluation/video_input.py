@@ -14,6 +14,8 @@ import numpy as np
 FRAME_RATE = 1000
 """Frames a second of the frame numbers: a number is a time in milliseconds."""
 
+METADATA = "video_metadata"
+
 STEPS = ("second_per_grid_ts", "video_second_per_grid")
 """Names of a model's argument for the seconds between two frames, where it has one for all."""
 
@@ -30,7 +32,8 @@ def video_arguments(
         duration: of the whole video in seconds; the last time when None.
     Returns:
         `videos`, each picture as often as the model puts neighbours into one patch, so that no two
-        pictures share one; `video_metadata`, their times in milliseconds; `do_sample_frames`, False.
+        pictures share one; `video_metadata`, their times in milliseconds; `do_sample_frames`,
+        False; `return_metadata`, True: the processor gives `METADATA` back, which no model takes.
     """
     from transformers.video_utils import VideoMetadata
 
@@ -48,9 +51,11 @@ def video_arguments(
     )
     return {
         "videos": [np.repeat(pictures, copies, axis=0)],
-        "video_metadata": metadata,
+        METADATA: metadata,
         # Some processors leave out frames that they were given unless they are told not to.
         "do_sample_frames": False,
+        # Some write no times, or fail, where their video processor does not hand this on.
+        "return_metadata": True,
     }
 
 
