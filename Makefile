@@ -31,7 +31,8 @@ test-slow: $(VENV)/.installed-dev
 # What processors of transformers make of a video's times. They need torchvision, so these tests have
 # an environment of their own; what they need of this folder is Python, so nothing is built.
 test-vlm: $(VLM_VENV)/.installed
-	PYTHONPATH="$(CURDIR)/python:$(CURDIR)" $(VLM_VENV)/bin/python -m pytest -m vlm $(PYTEST_ARGS)
+	PYTHONPATH="$(CURDIR)/python:$(CURDIR)" $(VLM_VENV)/bin/python -m pytest -m vlm $(PYTEST_ARGS) \
+	  tests/test_vlm_times.py tests/test_vlm_models.py tests/test_evaluation_models.py
 
 # GOLDEN_DIR=path/to/golden: every recorded case of the published implementation
 test-golden: $(VENV)/.installed-dev

@@ -344,8 +344,8 @@ def test_models_of_transformers(build, video):
     loaded = SimpleNamespace(
         model=model,
         processor=SimpleNamespace(tokenizer=tokenizer),
-        frames=2 * FRAMES if build is qwen else FRAMES,
-        inputs=lambda pictures, question: inputs,
+        frames=FRAMES,
+        inputs=lambda pictures, question, times, duration: inputs,
     )
     (found,) = WatchedTransformers(loaded)(open_video(video), ["?"])
     assert found.shares.vision.count == len(found.times) == FRAMES

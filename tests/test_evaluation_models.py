@@ -140,6 +140,7 @@ def test_images_one_by_one(llava, frames):
         assert reply.text == model.processor.decode(new, skip_special_tokens=True).strip()
 
 
+@pytest.mark.vlm
 @pytest.mark.skipif(find_spec("torchvision") is None, reason="video processors need torchvision")
 def test_one_video(tmp_path, frames):
     text, vision = sizes()

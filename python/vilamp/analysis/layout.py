@@ -76,7 +76,7 @@ def of_transformers(model_type: str, ids: Tensor, token: int, inputs: dict) -> V
         # One vector for the end of the video comes after the grids.
         return equal_frames(positions[:-1], inputs["pixel_values_videos"].shape[1])
     if model_type.startswith("qwen2") and "video_grid_thw" in inputs:
-        # Two frames in a row share their tokens: they count as one.
+        # Each frame has tokens of its own: it was given as often as a patch takes frames.
         return equal_frames(positions, int(inputs["video_grid_thw"][0, 0]))
     raise InputError(
         f"analyze: wanted ViLAMP, llava_onevision, qwen2_vl or qwen2_5_vl, got {model_type!r}"

@@ -100,7 +100,8 @@ class WatchedTransformers:
         numbers = evenly_spaced(len(video), self.model.frames)
         pictures, times = pictures_at(video, numbers)
         for question in questions:
-            yield self._watched(self.model.inputs(pictures, question), question, times)
+            inputs = self.model.inputs(pictures, question, times, video.info.duration)
+            yield self._watched(inputs, question, times)
 
     def _watched(self, inputs: dict[str, Any], question: str, times: list[float]) -> Watched:
         config = self.model.model.config
@@ -123,9 +124,7 @@ class WatchedTransformers:
                 self.model.model(**inputs, use_cache=False, logits_to_keep=1)
         finally:
             hook.remove()
-        # Where frames share their tokens, the time is the first one's.
-        step = -(-len(times) // vision.count)
-        return Watched(shares, times[::step], _features(embeds[0][0], vision))
+        return Watched(shares, times, _features(embeds[0][0], vision))
 
 
 def _read(model: ViLAMP, embeds: Tensor, tail: int) -> None:
