@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from vilamp import InputError
 from vilamp.evaluation import transformers_model
 from vilamp.evaluation.models import Question
 from vilamp.evaluation.transformers_model import TransformersVideoModel
@@ -145,3 +146,13 @@ def test_a_step_is_the_mean_and_keeps_its_digits(loaded):
 def test_answers_to_frames_without_times_are_not_gone_on_with(loaded, monkeypatch):
     monkeypatch.setattr(transformers_model, "weights_fingerprint", lambda model: "0")
     assert loaded(Processor()).settings()["input"] == "timed frames"
+
+
+def test_a_processor_that_takes_no_times_is_one_line(loaded):
+    class Older(Processor):
+        def __call__(self, text, videos, return_tensors):
+            raise AssertionError
+
+    model = loaded(Older())
+    with pytest.raises(InputError, match=r"Older of transformers .*; a newer transformers may$"):
+        list(model.answers(uneven(TIMES), [Question("what")]))

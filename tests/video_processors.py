@@ -230,6 +230,14 @@ SQUARE = {"size": {"height": 28, "width": 28}}
 UNTIMED = {
     "qwen2_vl": Family("Qwen2VLProcessor", "Qwen2VLVideoProcessor"),
     "hyperclovax_vision_v2": Family("HyperCLOVAXVisionV2Processor", "Qwen2VLVideoProcessor"),
+    "exaone4_5": Family("Exaone4_5_Processor", "Qwen2VLVideoProcessor"),
+    "perception_lm": Family(
+        "PerceptionLMProcessor",
+        "PerceptionLMVideoProcessor",
+        images="PerceptionLMImageProcessor",
+        options={"patch_size": 14},
+        video_options=SQUARE,
+    ),
     "internvl": Family(
         "InternVLProcessor",
         "InternVLVideoProcessor",

@@ -93,6 +93,8 @@ class TransformersVideoModel:
             text: the question.
             times: of the frames, n seconds, ascending.
             duration: of the whole video in seconds; the last time when None.
+        Raises:
+            InputError: the processor of this version of transformers refuses them.
         """
         videos = getattr(self.processor, "video_processor", None) is not None
         seen = [{"type": "video"}] if videos else [{"type": "image"}] * len(pictures)
@@ -105,7 +107,15 @@ class TransformersVideoModel:
             if videos
             else {"images": list(pictures)}
         )
-        found = self.processor(text=[prompt], return_tensors="pt", **frames)
+        try:
+            found = self.processor(text=[prompt], return_tensors="pt", **frames)
+        except (TypeError, ValueError) as error:
+            # Video-LLaVA's takes no times in 5.0, and SmolVLM's takes frames for videos in 5.17.
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{type(self.processor).__name__} of transformers {transformers_version()} cannot "
+                f"read these frames ({reason}); a newer transformers may"
+            ) from error
         return {
             name: self._step(value, times) if name in STEPS else self._moved(value)
             for name, value in found.items()
@@ -152,6 +162,12 @@ def pictures_at(video: FrameSource, numbers: Sequence[int]) -> tuple[np.ndarray,
             f"frames, got {len(found)}"
         )
     return np.stack(found), times
+
+
+def transformers_version() -> str:
+    import transformers
+
+    return transformers.__version__
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
