@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .config_files import read_json
+from .config_fields import read_json
 from .errors import CheckpointError
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
