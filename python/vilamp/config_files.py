@@ -251,6 +251,11 @@ def clip_config(fields: Mapping) -> CLIPConfig:
         projection_dim=integer(fields, "projection_dim", 512, source="CLIP config.json"),
     )
     _require_square(config.vision_config, "CLIP")
+    end, tokens = config.text_config.eos_token_id, config.text_config.vocab_size
+    if end >= tokens:
+        raise CheckpointError(
+            f"CLIP's text_config: wanted eos_token_id below vocab_size {tokens}, got {end}"
+        )
     return config
 
 

@@ -101,6 +101,14 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
 
 
+class _Built(PreTrainedTokenizerFast):
+    """A tokenizer of the Rust library, taken as it is: given as an option it would be copied."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        super().__init__(clean_up_tokenization_spaces=False)
+
+
 def _from_tokenizer_json(path: Path) -> PreTrainedTokenizerFast:
     fields = read_json(path, LARGEST_FILE)
     require_supported(path, fields)
@@ -111,9 +119,7 @@ def _from_tokenizer_json(path: Path) -> PreTrainedTokenizerFast:
         tokenizer = Tokenizer.from_str(json.dumps(fields))
         for token in fields.get("added_tokens") or []:
             _require_own_id(path, tokenizer, token["content"], token["id"])
-        return PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, clean_up_tokenization_spaces=False
-        )
+        return _Built(tokenizer)
     except CheckpointError:
         raise
     except Exception as error:
@@ -165,12 +171,13 @@ def _stated_tokens(folder: Path, settings: Mapping) -> dict[int, AddedToken]:
     for text, number in _optional_json(folder / "added_tokens.json").items():
         stated[require_id(number)] = AddedToken(require_token(text), special=True)
     for number, entry in (settings.get("added_tokens_decoder") or {}).items():
+        text = _text_of(entry)
         flags = {
             name: bool(entry[name])
             for name in ("lstrip", "normalized", "rstrip", "single_word", "special")
-            if name in entry
+            if isinstance(entry, Mapping) and name in entry
         }
-        stated[require_id(int(number))] = AddedToken(_text_of(entry), **flags)
+        stated[require_id(int(number))] = AddedToken(text, **flags)
     if len(stated) > MOST_ADDED:
         raise ValueError(f"wanted at most {MOST_ADDED}, got {len(stated)}")
     return stated
