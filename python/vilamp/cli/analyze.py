@@ -154,7 +154,7 @@ def _kind(model: str) -> str | None:
     try:
         config = json_format.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
         return config.get("model_type")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 
