@@ -195,7 +195,6 @@ def config_of(sizes: Sizes) -> dict:
         "num_key_value_heads": sizes.kv_heads,
         "vocab_size": sizes.vocabulary,
         "rope_theta": sizes.rope_theta,
-        "rope_scaling": {"type": "linear", "factor": 8.0},
         "rms_norm_eps": 1e-6,
         "hidden_act": "silu",
         "max_position_embeddings": 4096,

@@ -37,6 +37,7 @@ def change(path, **fields):
 
 
 def test_fields(folder):
+    change(folder / "config.json", rope_scaling={"type": "linear", "factor": 8.0})
     config = ViLAMPConfig.from_folder(folder)
     sizes = Sizes()
     assert (config.compat, config.keyframes) == ("released", sizes.keyframes)

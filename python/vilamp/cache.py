@@ -5,7 +5,7 @@ the vision tower. Both are safetensors files named by a hash of the video's cont
 sampled and of what computed them; a changed video or model has another name. The folder has a
 limit: what was used least recently goes first. Files are written under another name and then
 renamed, so a process that is killed, or two that work at once, leave no half file that anyone would
-read.
+read. What is found under a name and is not what was stored there is deleted, and computed anew.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,10 +32,14 @@ from .spool import Spool
 ENVIRONMENT = "VILAMP_CACHE"
 LIMIT = 4 << 30
 """Bytes that a cache takes unless told otherwise."""
-VERSION = 1
+VERSION = 2
 """Changes when what is computed changes: files of another version are never read."""
+SEAL = "seal"
+"""Metadata of a file: a hash of its name and of all that it holds."""
 SUFFIX = ".safetensors"
 PART_SUFFIX = ".part"
+LARGEST_HEADER = 1 << 20
+"""Bytes that a file has beside its tensors, at most."""
 OWN_NAME = re.compile(r"(embeddings|frames|features)-[0-9a-f]{40}(\.\d+-\d+\.part|\.safetensors)")
 ABANDONED_AFTER = 24 * 3600
 """Seconds after which a file that was never finished belongs to a process that is gone."""
@@ -99,16 +106,19 @@ class Cache:
     def load(self, kind: str, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """Tensors and texts that were stored under this name; None if there are none."""
         path = self._path(kind, name)
+        if not self._usable(path):
+            return None
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
                 texts = file.metadata() or {}
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, OSError):
+            fits = texts.pop(SEAL, None) == _seal(path.name, tensors, texts)
+        except (SafetensorError, OSError, RuntimeError, TypeError, ValueError):
+            # Dtypes that torch cannot hand over are not among those that are kept.
+            fits = False
+        if not fits:
             # Damaged, or not ours: it would be in the way for ever.
-            with suppress(OSError):
-                path.unlink()
+            _remove(path)
             return None
         self._touch(path)
         return tensors, texts
@@ -119,13 +129,15 @@ class Cache:
         """Keep tensors under a name, if they fit."""
         if sum(t.numel() * t.element_size() for t in tensors.values()) > self.limit:
             return
+        tensors = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
+        path = self._path(kind, name)
         with suppress(OSError):
             part = self._part(kind, name)
             # A full disk is a SafetensorError.
             with suppress(SafetensorError):
                 try:
-                    save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, part, texts)
-                    part.replace(self._path(kind, name))
+                    save_file(tensors, part, {**texts, SEAL: _seal(path.name, tensors, texts)})
+                    part.replace(path)
                 finally:
                     part.unlink(missing_ok=True)
         self._shrink()
@@ -133,8 +145,12 @@ class Cache:
     def spool(self, name: str, side: int, count: int) -> Spool | None:
         """Frames that an earlier run wrote; None if there are none."""
         path = self._path("frames", name)
-        spool = Spool.open(path, side, count)
-        if spool is not None:
+        if not self._usable(path):
+            return None
+        spool = Spool.open(path, side, count, name)
+        if spool is None:
+            _remove(path)
+        else:
             self._touch(path)
         return spool
 
@@ -144,7 +160,7 @@ class Cache:
         size = Spool.size(side, count)
         if size <= self.limit - self._unfinished():
             with suppress(OSError):
-                spool = Spool(side, count, self._part("frames", name))
+                spool = Spool(side, count, self._part("frames", name), name)
                 if spool.failed is None:
                     self._shrink(size)
                     return spool
@@ -160,6 +176,19 @@ class Cache:
             # It stays readable through the open file.
             spool.path.unlink(missing_ok=True)
         self._shrink()
+
+    def _usable(self, path: Path) -> bool:
+        """Whether there is a regular file, no larger than any that is kept. Anything else under
+        the name of an entry is removed: reading a pipe or a link could hang, or leave the folder.
+        """
+        try:
+            status = path.lstat()
+        except OSError:
+            return False
+        if stat.S_ISREG(status.st_mode) and status.st_size <= self.limit + LARGEST_HEADER:
+            return True
+        _remove(path)
+        return False
 
     def _shrink(self, room: int = 0) -> None:
         """Delete what was used least recently until the rest, unfinished files and `room` for one
@@ -201,6 +230,23 @@ class Cache:
     def _touch(path: Path) -> None:
         with suppress(OSError):
             os.utime(path)
+
+
+def _seal(name: str, tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+    digest = hashlib.sha256(repr((name, sorted(texts.items()))).encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(repr((key, tensor.dtype, list(tensor.shape))).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Delete what has the name of an entry and is none; what a link names stays."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _entry(path: Path) -> Entry | None:

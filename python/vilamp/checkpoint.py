@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .config_files import read_json
+from .config_fields import is_file, read_json, shown
 from .errors import CheckpointError
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
@@ -44,6 +44,9 @@ _DTYPES = {"F64", "F32", "F16", "BF16"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "*.txt")
 _KEYS_SHOWN = 20
+_LONGEST_KEY = 200
+_LARGEST_HEADER = 16 << 20
+"""Bytes; that of the published model has 200 kB."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,19 @@ def find_folder(path_or_hub_id: str | Path) -> Path:
         return DEFAULT_MODEL
     if not str(path_or_hub_id).strip():
         raise CheckpointError("the name of the model is empty: wanted a folder or a hub id")
-    folder = Path(path_or_hub_id).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{folder}: wanted a model folder, got a file")
     name = str(path_or_hub_id)
+    try:
+        folder = Path(path_or_hub_id).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise CheckpointError(f"{folder}: wanted a model folder, got a file")
+    except (OSError, RuntimeError) as error:
+        # A name too long, no permission, or the home of a user who is not there.
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{shown(name)}: no such model folder ({reason})") from error
     if not _HUB_ID.fullmatch(name):
-        raise CheckpointError(f"{name}: no such model folder")
+        raise CheckpointError(f"{_on_one_line(name)}: no such model folder")
     from huggingface_hub import snapshot_download
 
     try:
@@ -96,9 +104,9 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
             folder, or at odds with the index.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
+    if is_file(single):
         return _read_header(single)
-    if not index.is_file():
+    if not is_file(index):
         pickles = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in folder.glob(kind))
         if pickles:
             raise CheckpointError(
@@ -112,8 +120,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     if not isinstance(places, Mapping) or not places:
         raise CheckpointError(f"{index}: no weight_map")
     tensors: dict[str, StoredTensor] = {}
-    for name in sorted({str(name) for name in places.values()}):
-        tensors.update(_read_header(folder / _shard_name(index, name)))
+    for name in sorted({_shard_name(index, name) for name in places.values()}):
+        tensors.update(_read_header(folder / name))
     unlisted = sorted(tensors.keys() - places.keys())
     absent = sorted(key for key in places if key not in tensors)
     moved = sorted(k for k in places if k in tensors and tensors[k].file.name != places[k])
@@ -127,7 +135,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 def vocabulary_rows(tensors: Mapping[str, StoredTensor], default: int) -> int:
     """Rows of the embedding matrix as stored; the config's vocabulary can differ from it."""
     stored = tensors.get(_EMBEDDING)
-    return stored.shape[0] if stored is not None and len(stored.shape) == 2 else default
+    # A matrix without rows is found not to fit.
+    return max(1, stored.shape[0]) if stored is not None and len(stored.shape) == 2 else default
 
 
 def load_weights(
@@ -183,9 +192,13 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _read_header(file: Path) -> dict[str, StoredTensor]:
-    if not file.is_file():
+    if not is_file(file):
         raise CheckpointError(f"{file}: no such file")
     try:
+        with file.open("rb") as start:
+            size = int.from_bytes(start.read(8), "little")
+        if size > _LARGEST_HEADER:
+            raise SafetensorError(f"wanted a header of at most {_LARGEST_HEADER:,} bytes")
         with safe_open(file, framework="pt") as reader:
             slices = {key: reader.get_slice(key) for key in reader.keys()}  # noqa: SIM118
             return {
@@ -196,11 +209,11 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{file}: not a complete safetensors file ({error})") from error
 
 
-def _shard_name(index: Path, name: str) -> str:
+def _shard_name(index: Path, name: object) -> str:
     """A shard lies beside its index; any other name is refused before it is opened."""
-    if not re.fullmatch(r"[\w][\w.-]*\.safetensors", name):
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,200}\.safetensors", name):
         raise CheckpointError(
-            f"{index}: shard {name!r} is not the plain name of a safetensors file"
+            f"{index}: shard {shown(name)} is not the plain name of a safetensors file"
         )
     return name
 
@@ -227,7 +240,13 @@ def _listed(problem: str, items: list[str]) -> list[str]:
     if not items:
         return []
     more = f", and {len(items) - _KEYS_SHOWN} more" if len(items) > _KEYS_SHOWN else ""
-    return [f"{problem}: " + ", ".join(items[:_KEYS_SHOWN]) + more]
+    return [f"{problem}: " + ", ".join(map(_on_one_line, items[:_KEYS_SHOWN])) + more]
+
+
+def _on_one_line(item: str) -> str:
+    """A key is any text that the file has for one."""
+    item = item if len(item) <= _LONGEST_KEY else f"{item[:_LONGEST_KEY]}..."
+    return "".join(c if c.isprintable() else "?" for c in item)
 
 
 def _places_of_parameters(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import CLIPConfig, PreTrainedConfig, Qwen2Config, SiglipVisionConfig
 
 from . import config_files as files
+from .config_fields import integer, read_json, real
 from .config_files import CLIP_MEAN, CLIP_STD
 from .errors import CheckpointError
 
@@ -33,6 +34,8 @@ class ViLAMPConfig(PreTrainedConfig):
         clip_model_path: name of CLIP's folder inside the model folder.
         clip_mean, clip_std: normalisation of CLIP's pixels, one number per channel.
         stop_token_ids: ids that end an answer.
+        unapplied_rope_scaling: what the published config says of scaled positions, for a note: the
+            published code does not apply it either. None if it says nothing.
 
     The defaults are those of the released configuration class. The class has a model type of its
     own and is not registered with `AutoConfig`: `llava_qwen` keeps its meaning for other software.
@@ -67,6 +70,7 @@ class ViLAMPConfig(PreTrainedConfig):
         clip_mean: tuple[float, ...] = CLIP_MEAN,
         clip_std: tuple[float, ...] = CLIP_STD,
         stop_token_ids: tuple[int, ...] = (),
+        unapplied_rope_scaling: str | None = None,
         **options: Any,
     ):
         self.text_config = _as_config(Qwen2Config, text_config)
@@ -82,6 +86,7 @@ class ViLAMPConfig(PreTrainedConfig):
         self.clip_mean = tuple(clip_mean)
         self.clip_std = tuple(clip_std)
         self.stop_token_ids = tuple(stop_token_ids)
+        self.unapplied_rope_scaling = unapplied_rope_scaling
         super().__init__(**options)
 
     @property
@@ -108,7 +113,7 @@ class ViLAMPConfig(PreTrainedConfig):
                 that is not ViLAMP.
         """
         folder = Path(folder)
-        fields = files.read_json(folder / "config.json")
+        fields = read_json(folder / "config.json")
         files.require_vilamp(fields)
         vision = files.siglip_config(
             files.tower_config(folder, fields.get("mm_vision_tower"), "vision")
@@ -120,17 +125,18 @@ class ViLAMPConfig(PreTrainedConfig):
             vision_config=vision,
             clip_config=clip,
             vilamp_compat=files.choose_compat(fields.get("vilamp_compat"), compat),
-            max_frame_num=files.integer(fields, "max_frame_num", 32),
-            f2f_thrd=files.real(fields, "f2f_thrd", 0.85),
-            f2t_thrd=files.real(fields, "f2t_thrd", 0.2),
-            composer_proj_dim=files.integer(fields, "composer_proj_dim", 512),
-            tokenizer_model_max_length=files.integer(
+            max_frame_num=integer(fields, "max_frame_num", 32),
+            f2f_thrd=real(fields, "f2f_thrd", 0.85),
+            f2t_thrd=real(fields, "f2t_thrd", 0.2),
+            composer_proj_dim=integer(fields, "composer_proj_dim", 512),
+            tokenizer_model_max_length=integer(
                 fields, "tokenizer_model_max_length", None, most=files.NO_LIMIT
             ),
             clip_model_path=fields.get("clip_model_path"),
             clip_mean=mean,
             clip_std=std,
             stop_token_ids=files.stop_token_ids(folder, fields),
+            unapplied_rope_scaling=files.unapplied_rope_scaling(fields),
             dtype=files.dtype_name(fields),
         )
         _require_agreement(config, fields)
@@ -146,7 +152,7 @@ def _as_config(kind: type[PreTrainedConfig], value: Any) -> PreTrainedConfig:
 
 def _require_agreement(config: ViLAMPConfig, fields: Mapping) -> None:
     """The widths at which the parts meet are stated twice in a published config."""
-    width = files.integer(fields, "mm_hidden_size", config.vision_config.hidden_size)
+    width = integer(fields, "mm_hidden_size", config.vision_config.hidden_size)
     pairs = (
         ("mm_hidden_size", width, "the vision tower's", config.vision_config.hidden_size),
         (

@@ -7,21 +7,30 @@ so no file can choose code, an attention implementation or a download.
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
 from transformers import CLIPConfig, PreTrainedConfig, Qwen2Config, SiglipVisionConfig
 
+from .config_fields import (
+    chosen,
+    flag,
+    integer,
+    is_file,
+    is_number,
+    name,
+    read_json,
+    real,
+    shown,
+)
 from .errors import CheckpointError
 
 COMPATS = ("released", "paper")
 PUBLISHED_MODEL_TYPE = "llava_qwen"
-JSON_BYTES = 64 * 2**20
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 # Configurations of the towers that published checkpoints name, by the last part of the name.
 SIGLIP_SO400M = {
@@ -42,70 +51,54 @@ KNOWN_CLIP_MODELS: dict[str, dict] = {"clip-vit-base-patch32": {}}
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_LANGUAGE_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
-_LANGUAGE_OPTIONS = (
-    "num_key_value_heads",
-    "hidden_act",
-    "max_position_embeddings",
-    "rms_norm_eps",
-    "initializer_range",
-    "use_sliding_window",
-    "sliding_window",
-    "max_window_layers",
-    "tie_word_embeddings",
-)
-_SIGLIP_FIELDS = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_channels",
-    "image_size",
-    "patch_size",
-    "hidden_act",
-    "layer_norm_eps",
-)
-_CLIP_TEXT_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "max_position_embeddings",
-    "hidden_act",
-    "layer_norm_eps",
-    "eos_token_id",
-)
-# A size beyond this is a damaged or hostile config; building such a model would not end.
-_LARGEST_SIZE = 2**24
-_MOST_LAYERS = 512
+# Rows and columns of a tower's patches; the published one has 27. Attention goes by their square.
+_MOST_PATCHES = 128
+_LARGEST_THETA = 1e30
+_layers = partial(integer, most=512)
+_epsilon = partial(real, least=0, most=1)
+
+_LANGUAGE_SIZES = {
+    "vocab_size": integer,
+    "hidden_size": integer,
+    "intermediate_size": integer,
+    "num_hidden_layers": _layers,
+    "num_attention_heads": integer,
+}
+_LANGUAGE_OPTIONS = {
+    "num_key_value_heads": integer,
+    "hidden_act": name,
+    "max_position_embeddings": integer,
+    "rms_norm_eps": _epsilon,
+    "initializer_range": _epsilon,
+    "use_sliding_window": flag,
+    "sliding_window": integer,
+    "max_window_layers": partial(integer, least=0),
+    "tie_word_embeddings": flag,
+}
+_SHARED_FIELDS = {
+    "hidden_size": integer,
+    "intermediate_size": integer,
+    "num_hidden_layers": _layers,
+    "num_attention_heads": integer,
+    "hidden_act": name,
+    "layer_norm_eps": _epsilon,
+}
+_VISION_FIELDS = {
+    **_SHARED_FIELDS,
+    # Frames are RGB.
+    "num_channels": partial(integer, least=3, most=3),
+    "image_size": integer,
+    "patch_size": integer,
+}
+_CLIP_TEXT_FIELDS = {
+    **_SHARED_FIELDS,
+    "vocab_size": integer,
+    # The marks of both ends, and a word.
+    "max_position_embeddings": partial(integer, least=3),
+    "eos_token_id": partial(integer, least=0),
+}
 NO_LIMIT = int(1e30)
 """What `transformers` writes for the length of a text that has no limit."""
-
-
-def read_json(path: Path) -> dict:
-    """Read one JSON object of a model folder.
-
-    Raises:
-        CheckpointError: no such file, larger than 64 MiB, not JSON, or not an object.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path.parent} has no {path.name}: not a complete model folder")
-    if path.stat().st_size > JSON_BYTES:
-        raise CheckpointError(f"{path}: larger than {JSON_BYTES} bytes, no configuration is")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: wanted a JSON object, got {type(value).__name__}")
-    return value
 
 
 def tower_folder(folder: Path, name: str | None) -> Path | None:
@@ -121,7 +114,7 @@ def tower_folder(folder: Path, name: str | None) -> Path | None:
     candidates = [folder / path] if inside and path.name else []
     if path.name not in ("", ".."):
         candidates.append(folder / path.name)
-    return next((place for place in candidates if (place / "config.json").is_file()), None)
+    return next((place for place in candidates if is_file(place / "config.json")), None)
 
 
 def tower_config(folder: Path, name: Any, kind: str) -> dict:
@@ -139,7 +132,7 @@ def tower_config(folder: Path, name: Any, kind: str) -> dict:
     if name is None:
         return next(iter(known.values()))
     if not isinstance(name, str) or "\0" in name:
-        raise CheckpointError(f"config.json: {field} must be a name, got {name!r}")
+        raise CheckpointError(f"config.json: {field} must be a name, got {shown(name)}")
     place = tower_folder(folder, name)
     if place is not None:
         return read_json(place / "config.json")
@@ -147,8 +140,8 @@ def tower_config(folder: Path, name: Any, kind: str) -> dict:
     if base in known:
         return known[base]
     raise CheckpointError(
-        f"config.json: {field} names {name!r}, but {folder} has no {base}/config.json and only "
-        f"{', '.join(known)} can do without"
+        f"config.json: {field} names {shown(name)}, but {folder} has no {shown(base)[1:-1]}"
+        f"/config.json and only {', '.join(known)} can do without"
     )
 
 
@@ -157,7 +150,7 @@ def require_vilamp(fields: Mapping) -> None:
     model_type = fields.get("model_type")
     if model_type != PUBLISHED_MODEL_TYPE:
         raise CheckpointError(
-            f"config.json: wanted model_type {PUBLISHED_MODEL_TYPE!r}, got {model_type!r}"
+            f"config.json: wanted model_type {PUBLISHED_MODEL_TYPE!r}, got {shown(model_type)}"
         )
     wanted = {
         "composer_type": "sig_pooling",
@@ -167,23 +160,28 @@ def require_vilamp(fields: Mapping) -> None:
     }
     for field, value in wanted.items():
         if fields.get(field, value) != value:
-            raise CheckpointError(f"config.json: wanted {field} {value!r}, got {fields[field]!r}")
+            raise CheckpointError(
+                f"config.json: wanted {field} {value!r}, got {shown(fields[field])}"
+            )
     merge_type = fields.get("mm_patch_merge_type", "spatial_unpad")
-    if "unpad" not in str(merge_type):
+    if not isinstance(merge_type, str) or "unpad" not in merge_type:
         raise CheckpointError(
-            f"config.json: wanted an mm_patch_merge_type with 'unpad', got {merge_type!r}"
+            f"config.json: wanted an mm_patch_merge_type with 'unpad', got {shown(merge_type)}"
         )
 
 
 def language_config(fields: Mapping) -> Qwen2Config:
     """The language model, from the top level of `config.json`."""
-    sizes = {name: integer(fields, name) for name in _LANGUAGE_SIZES}
-    options = {name: fields[name] for name in _LANGUAGE_OPTIONS if name in fields}
-    _require_heads(sizes, integer(fields, "num_key_value_heads", sizes["num_attention_heads"]))
+    sizes = chosen(fields, _LANGUAGE_SIZES, "config.json", required=_LANGUAGE_SIZES)
+    options = chosen(fields, _LANGUAGE_OPTIONS, "config.json")
+    options.setdefault("num_key_value_heads", sizes["num_attention_heads"])
+    if "sliding_window" in fields:
+        # Null is no window; a field that is not there is the class's.
+        options.setdefault("sliding_window", None)
+    _require_heads(sizes, options["num_key_value_heads"])
     # The published loader discards rope_scaling; the base is all that counts.
-    rope = fields.get("rope_parameters")
-    theta = rope.get("rope_theta") if isinstance(rope, Mapping) else None
-    theta = real(fields, "rope_theta", theta or 10000.0)
+    named = fields if fields.get("rope_theta") is not None else _rope_parameters(fields)
+    theta = real(named, "rope_theta", 10000.0, least=1, most=_LARGEST_THETA)
     return _build(
         Qwen2Config,
         "config.json",
@@ -191,6 +189,21 @@ def language_config(fields: Mapping) -> Qwen2Config:
         **options,
         rope_parameters={"rope_type": "default", "rope_theta": theta},
     )
+
+
+def unapplied_rope_scaling(fields: Mapping) -> str | None:
+    """What the config says of scaled positions, which the published loader discards; None if it
+    says nothing."""
+    for value in (fields.get("rope_scaling"), _rope_parameters(fields)):
+        kind = value.get("rope_type", value.get("type")) if isinstance(value, Mapping) else value
+        if kind not in (None, "default"):
+            return shown(value)
+    return None
+
+
+def _rope_parameters(fields: Mapping) -> Mapping:
+    value = fields.get("rope_parameters")
+    return value if isinstance(value, Mapping) else {}
 
 
 def _require_heads(sizes: Mapping, key_value_heads: int) -> None:
@@ -208,8 +221,10 @@ def siglip_config(fields: Mapping) -> SiglipVisionConfig:
     """The vision tower, from its own config; the layer that the published code drops counted."""
     # A folder may hold the config of the whole SigLIP; only its vision half is wanted.
     inner = fields.get("vision_config")
-    chosen = _sizes(inner if isinstance(inner, Mapping) else fields, _SIGLIP_FIELDS, "SigLIP")
-    config = _build(SiglipVisionConfig, "SigLIP config.json", **chosen, vision_use_head=False)
+    sizes = chosen(
+        inner if isinstance(inner, Mapping) else fields, _VISION_FIELDS, "SigLIP config.json"
+    )
+    config = _build(SiglipVisionConfig, "SigLIP config.json", **sizes, vision_use_head=False)
     _require_square(config, "SigLIP")
     if config.num_hidden_layers < 2:
         raise CheckpointError(
@@ -224,52 +239,56 @@ def clip_config(fields: Mapping) -> CLIPConfig:
     # Token ids other than the end of text are not used, and CLIP's own would exceed a small
     # vocabulary.
     unused = {"bos_token_id": None, "pad_token_id": None}
-    text = _sizes(fields.get("text_config") or {}, _CLIP_TEXT_FIELDS, "CLIP text")
-    vision = _sizes(fields.get("vision_config") or {}, _SIGLIP_FIELDS, "CLIP vision")
+    halves = {
+        name: chosen({} if fields.get(name) is None else fields[name], readers, f"CLIP's {name}")
+        for name, readers in (("text_config", _CLIP_TEXT_FIELDS), ("vision_config", _VISION_FIELDS))
+    }
     config = _build(
         CLIPConfig,
         "CLIP config.json",
-        text_config={**text, **unused},
-        vision_config=vision,
-        projection_dim=integer(fields, "projection_dim", 512),
+        text_config={**halves["text_config"], **unused},
+        vision_config=halves["vision_config"],
+        projection_dim=integer(fields, "projection_dim", 512, source="CLIP config.json"),
     )
     _require_square(config.vision_config, "CLIP")
+    end, tokens = config.text_config.eos_token_id, config.text_config.vocab_size
+    if end >= tokens:
+        raise CheckpointError(
+            f"CLIP's text_config: wanted eos_token_id below vocab_size {tokens}, got {end}"
+        )
     return config
 
 
 def clip_normalisation(folder: Path, name: str | None, clip: CLIPConfig) -> tuple:
     """Mean and standard deviation of CLIP's pixels: the folder's, else OpenAI's."""
     place = tower_folder(folder, name)
-    if place is None or not (place / "preprocessor_config.json").is_file():
+    path = place / "preprocessor_config.json" if place is not None else None
+    if path is None or not is_file(path):
         return CLIP_MEAN, CLIP_STD
-    fields = read_json(place / "preprocessor_config.json")
+    fields = read_json(path)
     for field, value in (("resample", 3), ("do_resize", True), ("do_center_crop", True)):
         if fields.get(field, value) != value:
-            raise CheckpointError(
-                f"{name}/preprocessor_config.json: wanted {field} {value}, got {fields[field]!r}"
-            )
-    size, crop = fields.get("size"), fields.get("crop_size")
-    for field, value in (("size", size), ("crop_size", crop)):
-        lengths = set(value.values()) if isinstance(value, Mapping) else {value}
-        if value is not None and lengths != {clip.vision_config.image_size}:
-            raise CheckpointError(
-                f"{name}/preprocessor_config.json: {field} is {value}, "
-                f"CLIP's image_size is {clip.vision_config.image_size}"
-            )
+            raise CheckpointError(f"{path}: wanted {field} {value}, got {shown(fields[field])}")
+    side = clip.vision_config.image_size
+    for field in ("size", "crop_size"):
+        value = fields.get(field)
+        lengths = list(value.values()) if isinstance(value, Mapping) else [value]
+        if value is not None and (not lengths or any(length != side for length in lengths)):
+            raise CheckpointError(f"{path}: {field} is {shown(value)}, CLIP's image_size is {side}")
     return (
-        _three(fields, "image_mean", CLIP_MEAN),
-        _three(fields, "image_std", CLIP_STD),
+        _three(path, fields, "image_mean", CLIP_MEAN, least=-1e3),
+        _three(path, fields, "image_std", CLIP_STD, least=1e-3),
     )
 
 
 def stop_token_ids(folder: Path, fields: Mapping) -> tuple[int, ...]:
     """Ids that end an answer: of `generation_config.json`, else of `config.json`."""
     path = folder / "generation_config.json"
-    value = read_json(path).get("eos_token_id") if path.is_file() else None
+    value = read_json(path).get("eos_token_id") if is_file(path) else None
     value = fields.get("eos_token_id") if value is None else value
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
-        raise CheckpointError(f"config.json: eos_token_id must be ids, got {value!r}")
+        raise CheckpointError(f"config.json: eos_token_id must be ids, got {shown(value)}")
     return tuple(ids)
 
 
@@ -277,7 +296,7 @@ def choose_compat(declared: Any, asked: str | None) -> str:
     """A published checkpoint declares nothing and was trained with the released rules."""
     for value in (declared, asked):
         if value is not None and value not in COMPATS:
-            raise CheckpointError(f"compat must be one of {', '.join(COMPATS)}, got {value!r}")
+            raise CheckpointError(f"compat must be one of {', '.join(COMPATS)}, got {shown(value)}")
     trained = declared or "released"
     if asked is not None and asked != trained:
         warnings.warn(
@@ -289,12 +308,15 @@ def choose_compat(declared: Any, asked: str | None) -> str:
 
 def dtype_name(fields: Mapping) -> str | None:
     """The dtype of the checkpoint, a name of torch, or None."""
-    name = fields.get("torch_dtype") or fields.get("dtype")
-    if name is None:
+    value = fields.get("dtype") if fields.get("torch_dtype") is None else fields["torch_dtype"]
+    if value is None:
         return None
-    name = str(name).removeprefix("torch.")
-    if not isinstance(getattr(torch, name, None), torch.dtype):
-        raise CheckpointError(f"config.json: torch_dtype {name!r} is no dtype of torch")
+    name = value.removeprefix("torch.") if isinstance(value, str) else value
+    if name not in DTYPES:
+        raise CheckpointError(
+            f"config.json: torch_dtype {shown(name)} is no dtype that this model runs in: "
+            f"wanted one of {', '.join(DTYPES)}"
+        )
     return name
 
 
@@ -307,55 +329,22 @@ def _build(kind: type[PreTrainedConfig], source: str, **fields: Any) -> Any:
         raise CheckpointError(f"{source}: {reason}") from error
 
 
-def _sizes(fields: Any, names: tuple[str, ...], source: str) -> dict:
-    if not isinstance(fields, Mapping):
-        raise CheckpointError(f"{source} config: wanted an object, got {type(fields).__name__}")
-    chosen = {name: fields[name] for name in names if fields.get(name) is not None}
-    for name, value in chosen.items():
-        if isinstance(value, int) and name != "eos_token_id":
-            integer(chosen, name)
-    return chosen
-
-
-def integer(fields: Mapping, name: str, default: Any = ..., most: int = _LARGEST_SIZE) -> Any:
-    """A size or budget, 1..most; without a default it must be there."""
+def _three(path: Path, fields: Mapping, name: str, default: tuple, least: float) -> tuple:
     value = fields.get(name)
-    if value is None and default is not ...:
+    if value is None:
         return default
-    if name == "num_hidden_layers":
-        most = _MOST_LAYERS
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        given = "nothing" if value is None else repr(value)
-        raise CheckpointError(f"config: {name} must be an integer in 1..{most}, got {given}")
-    return value
-
-
-def real(fields: Mapping, name: str, default: float) -> float:
-    """A finite number."""
-    value = fields.get(name)
-    value = default if value is None else value
-    if isinstance(value, bool) or not _is_finite(value):
-        raise CheckpointError(f"config: {name} must be a finite number, got {value!r}")
-    return float(value)
-
-
-def _is_finite(value: Any) -> bool:
-    # Compared, not converted: an integer of JSON can be larger than any float.
-    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
-
-
-def _three(fields: Mapping, name: str, default: tuple) -> tuple[float, ...]:
-    value = fields.get(name, default)
-    numbers = [x for x in value if _is_finite(x)] if hasattr(value, "__iter__") else []
-    if len(numbers) != 3 or (name == "image_std" and 0 in numbers):
-        raise CheckpointError(f"preprocessor_config.json: {name} must be 3 numbers, got {value!r}")
+    numbers = [x for x in value if is_number(x, least, 1e3)] if isinstance(value, list) else []
+    if len(numbers) != 3 or len(value) != 3:
+        raise CheckpointError(
+            f"{path}: {name} must be 3 numbers in {least:g}..1000, got {shown(value)}"
+        )
     return tuple(float(x) for x in numbers)
 
 
 def _require_square(config: Any, source: str) -> None:
     size, patch = config.image_size, config.patch_size
-    if not (isinstance(size, int) and isinstance(patch, int) and 0 < patch <= size <= 4096):
+    if not (patch <= size <= 4096 and size // patch <= _MOST_PATCHES):
         raise CheckpointError(
-            f"{source} config: wanted image_size and patch_size as integers with "
-            f"patch_size <= image_size <= 4096, got {size!r} and {patch!r}"
+            f"{source} config: wanted patch_size <= image_size <= 4096 and at most "
+            f"{_MOST_PATCHES} patches in a row, got image_size {size} and patch_size {patch}"
         )

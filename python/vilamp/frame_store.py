@@ -71,13 +71,25 @@ class FrameStore:
         tensors, texts = found
         try:
             skipped = [Skipped(*item) for item in json.loads(texts["skipped"])]
-            embeds, times = tensors["embeds"], tensors["times"].tolist()
+            embeds, times = tensors["embeds"], tensors["times"]
         except (KeyError, TypeError, ValueError):
             return None
-        if embeds.ndim != 2 or len(embeds) != len(times) or not times:
+        if not self._fit(embeds, times):
             return None
         self._source.skipped = skipped
-        return embeds.to(self._model.device), times
+        return embeds.to(self._model.device), times.tolist()
+
+    def _fit(self, embeds: Tensor, times: Tensor) -> bool:
+        """Whether these can be what `keep_embeddings` is given for this video and model."""
+        width = self._model.config.clip_config.projection_dim
+        return (
+            (embeds.dtype, times.dtype) == (torch.float32, torch.float64)
+            and times.ndim == 1
+            and 0 < len(times) <= len(self._source)
+            and embeds.shape == (len(times), width)
+            and bool(embeds.isfinite().all())
+            and bool(times.isfinite().all() and (times.diff() > 0).all())
+        )
 
     def keep_embeddings(self, embeds: Tensor, times: list[float]) -> None:
         """Keep `[N, D]` and the times of the frames for later sessions."""

@@ -11,16 +11,13 @@ from transformers import DynamicCache, Qwen2ForCausalLM
 
 from .errors import InputError
 from .kv_cache import can_rewind, fixed_cache, rewind
+from .limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
 
 PREFILL_CHUNK = 1024
 """Tokens of the prompt that go through the language model at once: what a layer computes for them
 is held at the same time, 114 KB a token in the feed-forward part of the 7B model in bf16."""
 SMALLEST_CHUNK = 16
 """Where memory is not enough for this few, the cache itself or the weights are too much."""
-
-
-MOST_NEW_TOKENS = 1 << 16
-"""Twice what the 7B model can read; the cache has room for the longest answer from the start."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,11 @@ def check_options(
         raise InputError(
             f"max_new_tokens: wanted 0 or more and at most {MOST_NEW_TOKENS}, got {max_new_tokens}"
         )
-    if do_sample and not temperature > 0:
-        raise InputError(f"temperature: wanted more than 0, got {temperature}")
+    if do_sample and not 0 < temperature <= LARGEST_TEMPERATURE:
+        raise InputError(
+            f"temperature: wanted more than 0 and at most {LARGEST_TEMPERATURE:g}, "
+            f"got {temperature:g}"
+        )
     if prefill_chunk < 1:
         raise InputError(f"prefill_chunk: wanted at least 1, got {prefill_chunk}")
 

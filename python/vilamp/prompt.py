@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .config import ViLAMPConfig
 
 IMAGE_TOKEN_ID = -200
 """Stands in the ids where `<image>` stands in the text, and is replaced by the video's tokens."""
@@ -77,3 +81,25 @@ def query_ids(clip_tokenizer, query: str) -> tuple[Tensor, Tensor]:
         raise InputError("the query is empty")
     ids = clip_tokenizer(query, truncation=True, max_length=clip_tokenizer.model_max_length)
     return torch.tensor([ids["input_ids"]]), torch.tensor([ids["attention_mask"]])
+
+
+def position_notes(config: ViLAMPConfig, tokens: int) -> list[str]:
+    """What should be known about the positions of a prompt that was read.
+
+    Args:
+        config: of the model.
+        tokens: length of the whole prompt, 0 when none was read.
+    """
+    notes = []
+    if tokens and config.unapplied_rope_scaling is not None:
+        notes.append(
+            f"rope_scaling of config.json is not applied, nor is it by the published code: "
+            f"{config.unapplied_rope_scaling}"
+        )
+    most = config.text_config.max_position_embeddings
+    if tokens > most:
+        notes.append(
+            f"the prompt has {tokens:,} tokens, and max_position_embeddings of the model is "
+            f"{most:,}: answers may be poor; use fewer frames or keyframes"
+        )
+    return notes

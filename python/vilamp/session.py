@@ -31,6 +31,7 @@ from .frame_store import FrameStore
 from .generate import check_options
 from .memory import MemoryKeeper, Plan, Work
 from .method import PAPER, Method
+from .prompt import position_notes
 from .sweeps import Batch
 from .text_stream import TextStream
 from .tower_batches import TowerBatches
@@ -170,6 +171,7 @@ class VideoSession:
         self._times: list[float] = []
         self._towers = TowerBatches()
         self._smaller_chunks: list[str] = []
+        self._longest_prompt = 0
         self._waiting: list[list] = []
         self._closed = False
 
@@ -200,6 +202,7 @@ class VideoSession:
             *self._memory.notes,
             *self._towers.notes,
             *self._smaller_chunks,
+            *position_notes(self.model.config, self._longest_prompt),
         ]
 
     @torch.no_grad()
@@ -312,6 +315,7 @@ class VideoSession:
                     self._memory.for_answering(plan)
                     self._progress("answer", 0, None)
                     embeds = self.model.assemble(prompt.input_ids, visual)
+                    self._longest_prompt = max(self._longest_prompt, embeds.shape[1])
                     ids = self.model.decode(
                         embeds,
                         max_new_tokens,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,27 +30,29 @@ class Spool:
         count: how many there will be.
         path: where to write, for a file that is to stay; None for one that has no name and goes
             with the process, however it ends.
+        content: what the frames are of, such as a hash, to be told from other frames by it.
 
     `failed` says why it cannot be used (the disk is full, fewer frames came than were announced).
     """
 
-    def __init__(self, side: int, count: int, path: Path | None = None):
+    def __init__(self, side: int, count: int, path: Path | None = None, content: str = ""):
         self.side, self.count, self.path = side, count, path
         self.failed: str | None = None
         self._written = 0
         self._file: BinaryIO | None = None
-        header = _header(side, count)
+        header = _header(side, count, content)
         self._start = len(header)
         self._attempt(lambda: self._begin(header))
 
     @classmethod
-    def open(cls, path: Path, side: int, count: int) -> Spool | None:
+    def open(cls, path: Path, side: int, count: int, content: str = "") -> Spool | None:
         """A complete spool from an earlier run; None if there is none, or not one like this."""
-        header = _header(side, count)
+        header = _header(side, count, content)
         try:
-            file = path.open("rb")
-            size = os.fstat(file.fileno()).st_size
-            fits = size == len(header) + count * side * side * 3
+            file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+            status = os.fstat(file.fileno())
+            fits = status.st_size == len(header) + count * side * side * 3
+            fits = fits and stat.S_ISREG(status.st_mode)
             if not fits or file.read(len(header)) != header:
                 file.close()
                 return None
@@ -63,7 +66,8 @@ class Spool:
     @staticmethod
     def size(side: int, count: int) -> int:
         """Bytes of a complete file."""
-        return len(_header(side, count)) + count * side * side * 3
+        # The length of a key of the cache.
+        return len(_header(side, count, "0" * 40)) + count * side * side * 3
 
     @property
     def bytes(self) -> int:
@@ -149,10 +153,15 @@ def _folder_on_disk() -> str | None:
     return usual if not os.environ.get("TMPDIR") and os.access(usual, os.W_OK) else None
 
 
-def _header(side: int, count: int) -> bytes:
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe too, which would wait for a writer, but no link."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def _header(side: int, count: int, content: str) -> bytes:
     """What a safetensors file with this one tensor begins with."""
     shape = [count, side, side, 3]
     entry = {"dtype": "U8", "shape": shape, "data_offsets": [0, count * side * side * 3]}
-    text = json.dumps({"frames": entry}).encode()
+    text = json.dumps({"__metadata__": {"content": content}, "frames": entry}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

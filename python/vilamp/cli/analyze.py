@@ -15,6 +15,7 @@ from vilamp.cli.options import Sampling, Settings, asked
 from vilamp.cli.output import OutputFile, note, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
+from vilamp.limits import MOST_FRAMES
 
 if TYPE_CHECKING:
     from vilamp.analysis.watched import Watch
@@ -45,7 +46,10 @@ def analyze(
     frames: Annotated[
         int,
         typer.Option(
-            "--frames", min=1, help="Evenly spaced frames that a model of transformers is given."
+            "--frames",
+            min=1,
+            max=MOST_FRAMES,
+            help="Evenly spaced frames that a model of transformers is given.",
         ),
     ] = FRAMES,
     device: options.Device = None,
@@ -150,7 +154,7 @@ def _kind(model: str) -> str | None:
     try:
         config = json_format.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
         return config.get("model_type")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -21,6 +21,7 @@ from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
+from vilamp.limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
 from vilamp.method import Method
 
 if TYPE_CHECKING:
@@ -51,12 +52,18 @@ def ask(
     sampling: options.SamplingOption = Sampling.TIME,
     compat: options.CompatOption = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
+        int,
+        typer.Option(
+            "--max-new-tokens", min=1, max=MOST_NEW_TOKENS, help="Longest answer, in tokens."
+        ),
     ] = 64,
     temperature: Annotated[
         float,
         typer.Option(
-            "--temperature", min=0, help="Above 0: draw words at random; 0: take the likeliest."
+            "--temperature",
+            min=0,
+            max=LARGEST_TEMPERATURE,
+            help="Above 0: draw words at random; 0: take the likeliest.",
         ),
     ] = 0.0,
     seed: Annotated[

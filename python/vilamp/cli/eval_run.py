@@ -16,6 +16,7 @@ from vilamp.cli.options import Sampling, Settings, batch_size, budget_bytes, siz
 from vilamp.cli.output import OutputFile, note, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
+from vilamp.limits import MOST_FRAMES, MOST_NEW_TOKENS
 from vilamp.method import Method
 
 if TYPE_CHECKING:
@@ -56,11 +57,16 @@ Vlm = Annotated[
     Path | None,
     typer.Option("--vlm", metavar="FOLDER", help="Instead, a transformers model, uniform frames."),
 ]
-VlmFrames = Annotated[int, typer.Option("--vlm-frames", min=1, help="Frames that it sees.")]
+VlmFrames = Annotated[
+    int, typer.Option("--vlm-frames", min=1, max=MOST_FRAMES, help="Frames that it sees.")
+]
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
-        "--max-new-tokens", min=1, help="Longest answer, in tokens. [default: the benchmark's]"
+        "--max-new-tokens",
+        min=1,
+        max=MOST_NEW_TOKENS,
+        help="Longest answer, in tokens. [default: the benchmark's]",
     ),
 ]
 

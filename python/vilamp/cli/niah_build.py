@@ -14,6 +14,9 @@ from vilamp.cli.output import print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
 
+MOST = 10_000
+"""Needles, questions about one, or haystacks."""
+
 
 def build(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cases go.")],
@@ -37,12 +40,15 @@ def build(
     depths: Annotated[
         str, typer.Option("--depths", metavar="N,N,...", help="Places of the needle, in percent.")
     ] = "0,25,50,75,100",
-    needles: Annotated[int, typer.Option("--needles", min=1, help="Needles in each cell.")] = 5,
+    needles: Annotated[
+        int, typer.Option("--needles", min=1, max=MOST, help="Needles in each cell.")
+    ] = 5,
     per_needle: Annotated[
-        int, typer.Option("--per-needle", min=1, help="Questions about each needle, at most.")
+        int,
+        typer.Option("--per-needle", min=1, max=MOST, help="Questions about each needle, at most."),
     ] = 4,
     haystacks: Annotated[
-        int, typer.Option("--haystacks", min=1, help="Haystacks for each length.")
+        int, typer.Option("--haystacks", min=1, max=MOST, help="Haystacks for each length.")
     ] = 4,
     seconds: Annotated[
         str, typer.Option("--seconds", metavar="LOW-HIGH", help="Shortest and longest needle.")

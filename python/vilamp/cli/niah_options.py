@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 
 from vilamp.errors import InputError
+from vilamp.limits import MOST_FRAMES
 from vilamp.method import Method
 
-MOST_FRAMES = 1_000_000
-SECONDS = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+# No more digits than make a number of seconds that a float holds.
+_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
+SECONDS = re.compile(f"{_NUMBER}-{_NUMBER}", re.ASCII)
 
 
 def lengths_of(text: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from vilamp.cli.options import Sampling, Settings, size
 from vilamp.cli.output import note, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
+from vilamp.limits import MOST_FRAMES, MOST_NEW_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def run(
         ),
     ] = None,
     vlm_frames: Annotated[
-        int, typer.Option("--vlm-frames", min=1, help="Frames that it sees.")
+        int, typer.Option("--vlm-frames", min=1, max=MOST_FRAMES, help="Frames that it sees.")
     ] = 32,
     model: options.Model = "default",
     device: options.Device = None,
@@ -52,7 +53,10 @@ def run(
     keyframes: options.Keyframes = None,
     compat: options.CompatOption = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
+        int,
+        typer.Option(
+            "--max-new-tokens", min=1, max=MOST_NEW_TOKENS, help="Longest answer, in tokens."
+        ),
     ] = 16,
     shard: Annotated[
         str, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the cases.")
@@ -73,7 +77,10 @@ def run(
         ),
     ] = "8GiB",
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Frames that a vision tower is given at once.")
+        int,
+        typer.Option(
+            "--batch", min=1, max=MOST_FRAMES, help="Frames that a vision tower is given at once."
+        ),
     ] = 64,
     json: options.Json = False,
     debug: options.Debug = False,

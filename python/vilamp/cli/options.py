@@ -205,7 +205,7 @@ class Settings:
         return asdict(self)
 
 
-SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE)
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE | re.ASCII)
 
 
 def size(text: str, option: str) -> int:

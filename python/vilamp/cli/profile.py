@@ -16,6 +16,7 @@ from vilamp.cli import options
 from vilamp.cli.output import OutputFile, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.errors import InputError
+from vilamp.limits import MOST_FRAMES, MOST_NEW_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from vilamp.profile import Row, Settings
 
 FRAMES = "64,256,1024,8192,10000"
-MOST_FRAMES = 1_000_000
+MOST_CHUNK = 1 << 20
 GIB = 2**30
 
 
@@ -38,10 +39,16 @@ def profile(
         str, typer.Option("--frames", metavar="N,N,...", help="Lengths of video, in frames.")
     ] = FRAMES,
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Frames that a vision tower is given at once.")
+        int,
+        typer.Option(
+            "--batch", min=1, max=MOST_FRAMES, help="Frames that a vision tower is given at once."
+        ),
     ] = 16,
     prefill_chunk: Annotated[
-        int, typer.Option("--prefill-chunk", min=1, help="Tokens of the prompt read at once.")
+        int,
+        typer.Option(
+            "--prefill-chunk", min=1, max=MOST_CHUNK, help="Tokens of the prompt read at once."
+        ),
     ] = 1024,
     release_towers: Annotated[
         bool,
@@ -51,7 +58,7 @@ def profile(
     ] = False,
     keyframes: options.Keyframes = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")
+        int, typer.Option("--max-new-tokens", min=1, max=MOST_NEW_TOKENS, help="Longest answer.")
     ] = 64,
     compare: Annotated[
         bool, typer.Option("--compare", help="Beside other architectures, from their configs.")

@@ -50,8 +50,11 @@ class LearnedQueries(nn.Module):
             tensors = load_file(path)
             queries = cls(patch_width, query_width, len(tensors["query"]))
             queries.load_state_dict(tensors)
-        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: no learned queries for this model ({error})") from error
+        except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{path}: no learned queries for this model ({reason})"
+            ) from error
         return queries.requires_grad_(False)
 
     def weights(self, patches: Tensor, questions: Tensor) -> Tensor:

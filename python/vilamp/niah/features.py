@@ -102,10 +102,23 @@ class Features:
         found = self._cache.load(KIND, name)
         if found is None:
             return None
-        embeds, patches = found[0].get("embeds"), found[0].get("patches")
-        if embeds is None or patches is None or not len(embeds) == len(patches) == count:
-            return None
-        return embeds.to(self._model.device), patches.to(self._model.device)
+        config = self._model.config
+        wanted = {
+            "embeds": (torch.float32, (count, config.clip_config.projection_dim)),
+            "patches": (
+                self._model.dtype,
+                (count, math.prod(config.grid), config.text_config.hidden_size),
+            ),
+        }
+        tensors = [found[0].get(name) for name in wanted]
+        for tensor, (dtype, shape) in zip(tensors, wanted.values(), strict=True):
+            if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
+                return None
+            # The least and the largest: a mask of all would take as much memory as the patches.
+            if not torch.stack(tensor.aminmax()).isfinite().all():
+                return None
+        embeds, patches = (tensor.to(self._model.device) for tensor in tensors)
+        return embeds, patches
 
     @torch.no_grad()
     def _compute(
