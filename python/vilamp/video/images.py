@@ -82,7 +82,10 @@ class Pictures(FrameSource):
         # How many pictures each remark is about, and the first of them; up to `_looked_at`.
         self._remarks: dict[str, tuple[int, str]] = {}
         self._looked_at = -1
-        first = self._first()
+        # The first one, decoded to learn that there is one, until it is asked for.
+        self._kept: tuple[int, Still] | None = None
+        position, first = self._first()
+        self._kept = position, first
         self.info = VideoInfo(
             path=None if path is None else str(path),
             width=first.image.shape[1],
@@ -115,6 +118,9 @@ class Pictures(FrameSource):
         """What tells this content from another."""
 
     def _look_at(self, position: int) -> Still:
+        if self._kept is not None and self._kept[0] == position:
+            (_, still), self._kept = self._kept, None
+            return still
         still = self._fetch(position)
         if position > self._looked_at:
             self._looked_at = position
@@ -123,11 +129,11 @@ class Pictures(FrameSource):
                 self._remarks[remark] = count + 1, name
         return still
 
-    def _first(self) -> Still:
+    def _first(self) -> tuple[int, Still]:
         reason = None
         for position in self._positions:
             try:
-                return self._look_at(int(position))
+                return int(position), self._look_at(int(position))
             except BROKEN as error:
                 reason = reason or explain(error)
         raise VideoError(f"{self._name}: wanted pictures, none could be read ({reason})")
@@ -154,7 +160,7 @@ class Pictures(FrameSource):
 
     def _stand_in(self, whole: int | None) -> Still:
         if whole is None:
-            return self._first()
+            return self._first()[1]
         try:
             return self._fetch(whole)
         except BROKEN as error:

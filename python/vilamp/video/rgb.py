@@ -53,6 +53,8 @@ def to_rgb(image: Image.Image) -> Still:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width} x {height} is more than {MAX_PIXELS} pixels")
+    if not width * height:
+        raise ValueError(f"{width} x {height} has no pixels")
     image.load()
     turn = _orientation(image)
     remarks = ()
@@ -133,14 +135,21 @@ def _range(image: Image.Image) -> tuple[float, float]:
     low, high = np.inf, -np.inf
     for _, band in _bands(image):
         values = np.asarray(band)
-        values = values[np.isfinite(values)]
-        if values.size:
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
+        least, greatest = float(values.min()), float(values.max())
+        # NaN comes through both.
+        if not (np.isfinite(least) and np.isfinite(greatest)):
+            values = values[np.isfinite(values)]
+            least, greatest = values.min(initial=np.inf), values.max(initial=-np.inf)
+        low, high = min(low, float(least)), max(high, float(greatest))
     return (low, high) if low <= high else (0.0, 0.0)
 
 
 def _scaled(band: Image.Image, low: float, high: float) -> np.ndarray:
     values = np.asarray(band).astype(np.float64)
     if low < high:
-        values = (values - low) * (255 / (high - low))
-    return np.nan_to_num(np.clip(np.round(values), 0, 255)).astype(np.uint8)
+        values -= low
+        values *= 255 / (high - low)
+    values += 0.5
+    # The greater of NaN and 0 is 0 with fmax.
+    np.fmin(np.fmax(values, 0, out=values), 255, out=values)
+    return values.astype(np.uint8)

@@ -15,7 +15,7 @@ from .rgb import Still, to_rgb
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".heic", ".heif"),
 }
 
 # Named, so that formats whose readers run other programs (PostScript) are never tried.
@@ -27,7 +27,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 MAX_BYTES = 600 * 10**6
 
 # Bytes per pixel that these readers hold beside the RGB: their canvases and copies of them.
-WEBP_BYTES, AVIF_BYTES = 20, 16
+WEBP_BYTES, AVIF_BYTES = 14, 9
 
 ROWS_PER_STRIP, TILE_WIDTH, TILE_HEIGHT, BITS, SAMPLES = 278, 322, 323, 258, 277
 
