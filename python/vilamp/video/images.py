@@ -7,7 +7,7 @@ import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class Pictures(FrameSource):
 
     def __init__(
         self,
-        count: int,
+        number: int,
         name: str,
         kind: str,
         *,
@@ -71,13 +71,13 @@ class Pictures(FrameSource):
         path: Path | None = None,
     ) -> None:
         self._name = name
-        if count == 0:
+        if number == 0:
             raise VideoError(f"{name}: wanted at least one picture, got none")
         self._fps = fps
         if sampling == "released":
-            self._positions = released_positions(count, float(fps), max_frames)
+            self._positions = released_positions(number, float(fps), max_frames)
         else:
-            self._positions = thin(count, max_frames)
+            self._positions = thin(number, max_frames)
         self.skipped: list[Skipped] = []
         # How many pictures each remark is about, and the first of them; up to `_looked_at`.
         self._remarks: dict[str, tuple[int, str]] = {}
@@ -90,19 +90,19 @@ class Pictures(FrameSource):
             path=None if path is None else str(path),
             width=first.image.shape[1],
             height=first.image.shape[0],
-            duration=float(count / fps),
+            duration=float(number / fps),
             codec=kind,
             frame_rate=float(fps),
             rotation=first.orientation.degrees,
-            frame_count=count,
+            frame_count=number,
         )
 
     @property
     def notes(self) -> list[str]:
         """What was decided about pictures that can be shown in several ways, one line a kind."""
         return [
-            f"{count} picture{'s' * (count > 1)}{_such_as(name)}: {remark}"
-            for remark, (count, name) in self._remarks.items()
+            f"{number} picture{'s' * (number > 1)}{_such_as(name)}: {remark}"
+            for remark, (number, name) in self._remarks.items()
         ]
 
     @abstractmethod
@@ -125,8 +125,8 @@ class Pictures(FrameSource):
         if position > self._looked_at:
             self._looked_at = position
             for remark in still.remarks:
-                count, name = self._remarks.get(remark, (0, self._name_of(position)))
-                self._remarks[remark] = count + 1, name
+                known, name = self._remarks.get(remark, (0, self._name_of(position)))
+                self._remarks[remark] = known + 1, name
         return still
 
     def _first(self) -> tuple[int, Still]:
@@ -225,12 +225,24 @@ class Pages(Pictures):
 
     def __init__(self, path: Path, **settings) -> None:
         self._path = path
+        self._pages, self._cut = [], ""
         try:
             with opened(path) as image:
-                self._pages = [n for n in range(image.n_frames) if _is_page(image, n)]
+                for number in count():
+                    if _is_page(image, number):
+                        self._pages.append(number)
+        except EOFError:
+            # Behind the last page.
+            pass
         except BROKEN as error:
-            raise VideoError(f"{path}: wanted an image ({explain(error)})") from error
+            if not self._pages:
+                raise VideoError(f"{path}: wanted an image ({explain(error)})") from error
+            self._cut = f"the file is cut off or damaged behind page {len(self._pages)}"
         super().__init__(len(self._pages), str(path), "images", path=path, **settings)
+
+    @property
+    def notes(self) -> list[str]:
+        return [*super().notes, *([self._cut] if self._cut else [])]
 
     def _fetch(self, position: int) -> Still:
         with opened(self._path) as image:
