@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from video_files import number_of, numbered
 from vilamp.errors import VideoError
+from vilamp.preprocess import clip_pixels, siglip_pixels
+from vilamp.sweeps import decoded
 from vilamp.video import open_video
 
 
@@ -81,6 +83,18 @@ def test_each_picture_keeps_its_own_size():
     assert (source.info.width, source.info.height) == (64, 48)
     assert frames[0].image.shape == (48, 64, 3)
     assert np.array_equal(frames[1].image, numbered(5, 200, 50))
+
+
+def test_towers_see_each_picture_from_its_own_size():
+    sizes = [(64, 48), (200, 50), (64, 48), (30, 90)]
+    images = [numbered(n, *size) for n, size in enumerate(sizes)]
+    source = open_video([Image.fromarray(image) for image in images])
+    for resize in (
+        lambda frames: siglip_pixels(frames, 32),
+        lambda frames: clip_pixels(frames, 32, (0.5,) * 3, (0.25,) * 3),
+    ):
+        seen = torch.cat([batch.pixels for batch in decoded(source, 3, resize)])
+        assert torch.equal(seen, resize(images))
 
 
 def test_exif_orientation_and_transparency(tmp_path):

@@ -9,7 +9,8 @@ from video_files import number_of, numbered
 from vilamp.errors import VideoError
 from vilamp.video import heif, open_video
 
-GRID = Path(__file__).parent / "data" / "grid.avif"
+DATA = Path(__file__).parent / "data"
+GRID, PLAIN = DATA / "grid.avif", DATA / "plain.heic"
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
 
 
@@ -136,13 +137,21 @@ def test_avif_without_a_reader_is_one_line(monkeypatch):
         open_video(GRID)
 
 
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_single_picture_of_heic_is_read(tmp_path, folder):
+    (tmp_path / "IMG.HEIC").write_bytes(PLAIN.read_bytes())
+    (frame,) = open_video(tmp_path if folder else tmp_path / "IMG.HEIC")
+    assert frame.image.shape == (64, 64, 3)
+    assert np.abs(frame.image.astype(int) - [200, 0, 0]).max() < 8
+
+
 def test_tiled_heic_is_one_line(tmp_path):
     # The same boxes around pictures of HEVC.
     data = GRID.read_bytes().replace(b"av01", b"hvc1").replace(b"avif", b"heic")
     path = tmp_path / "IMG_1.HEIC"
     path.write_bytes(data)
     assert heif.coding(path) == "derived"
-    with pytest.raises(VideoError, match=r"HEIC of tiles .* needs pillow-heif"):
+    with pytest.raises(VideoError, match=r"HEIC of tiles, .* needs pillow-heif"):
         open_video(path)
 
 

@@ -237,7 +237,7 @@ def test_rotated_recording(video_dir):
     assert upper.sum() > 1.5 * lower.sum()
 
 
-def test_size_change_in_the_middle_is_fitted_into_the_first_size(tmp_path):
+def test_size_change_in_the_middle_is_followed(tmp_path):
     first = write_video(tmp_path / "a.h264", options={"bf": "0"})
     second = write_video(
         tmp_path / "b.h264",

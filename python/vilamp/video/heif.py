@@ -13,6 +13,9 @@ BRANDS = {b"avif", b"avis", b"mif1", b"mif2", b"msf1", b"miaf"} | {
     b"hei" + letter for letter in (b"c", b"x", b"m", b"s")
 }
 
+# What libav leaves undone: rotation, mirroring, cropping, an alpha layer.
+CHANGES = {b"irot", b"imir", b"clap", b"auxC"}
+
 # An intact `meta` box is far shorter.
 MOST_BYTES = 1 << 20
 MOST_BOXES = 64
@@ -24,11 +27,12 @@ def is_still(path: Path) -> bool:
 
 
 def coding(path: Path) -> str:
-    """What the picture of a still file is: "av01" for AVIF of any kind, "hvc1" for one single
-    HEVC picture, else "derived": of tiles, laid over others, or of a codec not known here.
+    """What the picture of a still file is: "av01" for AVIF of any kind, "hvc1" for one HEVC picture
+    that is shown as it is stored, else "derived": of tiles, laid over others, turned, cropped, with
+    transparency, or of a codec not known here.
     """
     meta = _meta(path) or b""
-    types, primary = {}, None
+    types, primary, properties = {}, None, set()
     with suppress(IndexError):
         for kind, body in _boxes(meta[4:]):
             if kind == b"pitm":
@@ -39,9 +43,14 @@ def coding(path: Path) -> str:
                         end = 6 if item[0] == 2 else 8
                         number = int.from_bytes(item[4:end], "big")
                         types[number] = item[end + 2 : end + 6]
+            elif kind == b"iprp":
+                for container, held in _boxes(body):
+                    if container == b"ipco":
+                        properties = {name for name, _ in _boxes(held)}
     if b"av01" in types.values():
         return "av01"
-    return "hvc1" if types.get(primary) == b"hvc1" else "derived"
+    plain = types.get(primary) == b"hvc1" and not properties & CHANGES
+    return "hvc1" if plain else "derived"
 
 
 def read_single(path: Path) -> Still:

@@ -35,8 +35,8 @@ FIRST_OF_SEVERAL = "of an animation, or of several pages, only the first is take
 
 NO_AVIF = "AVIF needs Pillow 11.3 or newer, built with libavif"
 NO_HEIC = (
-    "HEIC of tiles or derived pictures needs pillow-heif: convert it to JPEG, or open it with "
-    "pillow_heif and hand over the PIL image"
+    "HEIC of tiles, turned, cropped or with transparency needs pillow-heif: convert it to JPEG, or "
+    "open it with pillow_heif and hand over the PIL image"
 )
 
 # Pillow's readers raise nearly anything over damaged files.
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     formats = [name for name in FORMATS if name in Image.OPEN]
     if heif.is_still(path):
         if heif.coding(path) == "av01":
-            if not features.check("avif"):
+            if "AVIF" not in formats or not features.check("avif"):
                 raise ValueError(NO_AVIF)
         elif "HEIF" not in formats:
             raise ValueError(NO_HEIC)
