@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from video_files import number_of, numbered
 from vilamp.errors import VideoError
-from vilamp.preprocess import clip_pixels, siglip_pixels
+from vilamp.preprocess import clip_pixels, seen_by_clip, siglip_pixels
 from vilamp.sweeps import decoded
 from vilamp.video import open_video
 
@@ -95,6 +95,15 @@ def test_towers_see_each_picture_from_its_own_size():
     ):
         seen = torch.cat([batch.pixels for batch in decoded(source, 3, resize)])
         assert torch.equal(seen, resize(images))
+
+
+@pytest.mark.parametrize("size", [(2, 400), (400, 2), (401, 3), (64, 1), (48, 64)])
+def test_a_sliver_among_the_pictures_is_no_obstacle(size):
+    image = numbered(5, *size)
+    seen = seen_by_clip(image)
+    assert clip_pixels([seen], 8, (0.5,) * 3, (0.25,) * 3).shape == (1, 3, 8, 8)
+    if max(size) <= 64 * min(size):
+        assert seen.shape == image.shape
 
 
 def test_exif_orientation_and_transparency(tmp_path):

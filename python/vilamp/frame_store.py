@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .cache import Cache, key
-from .preprocess import siglip_levels
+from .preprocess import seen_by_clip, siglip_levels
 from .spool import Spool
 from .sweeps import Batch, Resize, decoded, spooled
 from .video import FrameSource
@@ -96,7 +97,11 @@ class FrameStore:
 
     def for_clip(self, batch: int) -> Iterator[Batch]:
         """All frames for CLIP, in batches."""
-        yield from self._decode(batch, self._model.clip_pixels)
+
+        def resize(frames: list[np.ndarray]) -> Tensor:
+            return self._model.clip_pixels([seen_by_clip(frame) for frame in frames])
+
+        yield from self._decode(batch, resize)
 
     def for_siglip(
         self, batch: int, times: list[float], shown: Collection[int] = ()
