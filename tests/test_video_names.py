@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from video_files import number_of, numbered
 from vilamp.video import open_video
-from vilamp.video.images import natural_key
+from vilamp.video.names import natural_key
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import io
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from video_files import require_encoder
-from vilamp.video import open_video
+from vilamp.video import open_video, orientation
 
 QUARTERS = np.zeros((48, 64, 3), np.uint8)
 QUARTERS[:24, :32] = 250, 0, 0
@@ -83,3 +84,19 @@ def test_exif_in_an_animated_png(tmp_path):
     )
     frames = list(open_video(tmp_path / "a.png"))
     assert [np.array_equal(f.image, QUARTERS) for f in frames] == [True, False]
+
+
+@pytest.mark.parametrize("degrees, shown", [(0, 0), (90, 270), (-90, 90), (180, 180), (-179, 180)])
+def test_turn_behind_side_data_without_a_name(monkeypatch, degrees, shown):
+    """The binding stops at a kind that it cannot name: then it still tells the angle."""
+
+    class Unnamed(dict):
+        def __init__(self, frame):
+            raise ValueError("31 is not a valid Type")
+
+    monkeypatch.setattr(orientation, "SideDataContainer", Unnamed)
+    found = orientation.orientation_of(SimpleNamespace(rotation=degrees))
+    assert found.degrees == shown
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert np.array_equal(found.apply(picture), np.rot90(picture, -shown // 90))
+    assert np.array_equal(found.stored(found.apply(picture)), picture)

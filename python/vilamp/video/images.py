@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import count, groupby
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ..errors import VideoError
 from .container import explain
+from .names import natural_key
 from .rgb import Still, to_rgb
 from .sampling import released_positions, thin
 from .source import FrameSource
@@ -23,33 +23,6 @@ from .types import Frame, Skipped, VideoInfo
 
 # Of TIFF: kinds of pages that are no pictures of their own.
 NEW_SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4
-
-
-def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts `frame_2` before `frame_10`, in digits of any script; equal for equal names only."""
-    parts = []
-    for kind, run in groupby(path.name.lower(), key=_number_kind):
-        text = "".join(run)
-        if kind == "decimal":
-            # Compared by length, then digits: no run is too long, and none is turned into an int.
-            digits = "".join(str(unicodedata.decimal(c)) for c in text).lstrip("0")
-            parts.append((1, len(digits), digits))
-        elif kind == "other":
-            # Circled, raised, Roman: each a number of its own.
-            digits = [str(int(unicodedata.numeric(c))) for c in text]
-            parts += [(1, len(d), d) for d in digits]
-        else:
-            parts.append((0, 0, text))
-    return parts, path.name
-
-
-def _number_kind(character: str) -> str:
-    """ "decimal" for digits that form numbers by place, "other" for other whole numbers."""
-    if character.isdecimal():
-        return "decimal"
-    value = unicodedata.numeric(character, -1)
-    is_number = unicodedata.category(character) in ("No", "Nl") and value == int(value) >= 0
-    return "other" if is_number else "text"
 
 
 class Pictures(FrameSource):
