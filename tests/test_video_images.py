@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from video_files import number_of, numbered
 from vilamp.errors import VideoError
+from vilamp.preprocess import clip_pixels, seen_by_clip, siglip_pixels
+from vilamp.sweeps import decoded
 from vilamp.video import open_video
 
 
@@ -74,12 +76,34 @@ def test_strided_array_is_read_in_place():
     assert [number_of(f.image) for f in open_video(array)] == [0, 2, 4]
 
 
-def test_sizes_are_fitted_into_the_first():
+def test_each_picture_keeps_its_own_size():
     images = [Image.fromarray(numbered(0)), Image.fromarray(numbered(5, 200, 50))]
-    frames = list(open_video(images))
-    assert frames[1].image.shape == (48, 64, 3)
-    assert (frames[1].image[:15] == 0).all() and (frames[1].image[-15:] == 0).all()
-    assert number_of(frames[1].image[17:-17]) == 5
+    source = open_video(images)
+    frames = list(source)
+    assert (source.info.width, source.info.height) == (64, 48)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert np.array_equal(frames[1].image, numbered(5, 200, 50))
+
+
+def test_towers_see_each_picture_from_its_own_size():
+    sizes = [(64, 48), (200, 50), (64, 48), (30, 90)]
+    images = [numbered(n, *size) for n, size in enumerate(sizes)]
+    source = open_video([Image.fromarray(image) for image in images])
+    for resize in (
+        lambda frames: siglip_pixels(frames, 32),
+        lambda frames: clip_pixels(frames, 32, (0.5,) * 3, (0.25,) * 3),
+    ):
+        seen = torch.cat([batch.pixels for batch in decoded(source, 3, resize)])
+        assert torch.equal(seen, resize(images))
+
+
+@pytest.mark.parametrize("size", [(2, 400), (400, 2), (401, 3), (64, 1), (48, 64)])
+def test_a_sliver_among_the_pictures_is_no_obstacle(size):
+    image = numbered(5, *size)
+    seen = seen_by_clip(image)
+    assert clip_pixels([seen], 8, (0.5,) * 3, (0.25,) * 3).shape == (1, 3, 8, 8)
+    if max(size) <= 64 * min(size):
+        assert seen.shape == image.shape
 
 
 def test_exif_orientation_and_transparency(tmp_path):

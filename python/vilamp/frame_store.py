@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .cache import Cache, key
-from .preprocess import siglip_levels
+from .preprocess import seen_by_clip, siglip_levels
 from .spool import Spool
 from .sweeps import Batch, Resize, decoded, spooled
 from .video import FrameSource
@@ -36,8 +37,6 @@ class FrameStore:
         cache: where embeddings and frames stay for later sessions; None for nowhere.
         progress: called as `progress("hash", done, total)` while a long video is identified for the
             cache.
-
-    `notes` says, one line each, what a user may want to change.
     """
 
     def __init__(
@@ -48,7 +47,8 @@ class FrameStore:
         cache: Cache | None,
         progress: Callable[[str, int, int], Any] | None = None,
     ):
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+        self._reread: list[str] = []
         self._source, self._model = source, model
         self._given_cache, self._progress = cache, progress
         self._side = model.config.vision_config.image_size
@@ -56,6 +56,11 @@ class FrameStore:
         self._refused = "" if need <= budget else f"they would take {need / MB:,.0f} MB of disk"
         self._spool: Spool | None = None
         self._decoded = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What the source says of itself, of an earlier session too, and what may be changed."""
+        return [*dict.fromkeys([*self._notes, *self._source.notes]), *self._reread]
 
     def close(self) -> None:
         """Give up the spooled frames; what is in the cache stays."""
@@ -77,6 +82,7 @@ class FrameStore:
         if not self._fit(embeds, times):
             return None
         self._source.skipped = skipped
+        self._notes = _lines(texts.get("notes"))
         return embeds.to(self._model.device), times.tolist()
 
     def _fit(self, embeds: Tensor, times: Tensor) -> bool:
@@ -95,12 +101,19 @@ class FrameStore:
         """Keep `[N, D]` and the times of the frames for later sessions."""
         if self._cache is not None:
             tensors = {"embeds": embeds, "times": torch.tensor(times, dtype=torch.float64)}
-            texts = {"skipped": json.dumps(self._source.skipped)}
+            texts = {
+                "skipped": json.dumps(self._source.skipped),
+                "notes": json.dumps(list(self._source.notes)),
+            }
             self._cache.store("embeddings", self._embeddings_key, tensors, texts)
 
     def for_clip(self, batch: int) -> Iterator[Batch]:
         """All frames for CLIP, in batches."""
-        yield from self._decode(batch, self._model.clip_pixels)
+
+        def resize(frames: list[np.ndarray]) -> Tensor:
+            return self._model.clip_pixels([seen_by_clip(frame) for frame in frames])
+
+        yield from self._decode(batch, resize)
 
     def for_siglip(
         self, batch: int, times: list[float], shown: Collection[int] = ()
@@ -112,7 +125,7 @@ class FrameStore:
             yield from spooled(spool, times, batch, self._model.siglip_pixels)
             return
         if self._decoded and not shown:
-            self.notes = [f"the video is decoded again for its patches: {self._why_not()}"]
+            self._reread = [f"the video is decoded again for its patches: {self._why_not()}"]
         yield from self._decode(batch, self._model.siglip_pixels, shown)
 
     def _decode(self, batch: int, resize: Resize, shown: Collection[int] = ()) -> Iterator[Batch]:
@@ -194,3 +207,12 @@ class FrameStore:
     @cached_property
     def _frames_key(self) -> str:
         return key("frames", self._content, self._side)
+
+
+def _lines(text: str | None) -> list[str]:
+    """A list of notes that was kept as JSON; anything else is none."""
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []

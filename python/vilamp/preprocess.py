@@ -91,6 +91,17 @@ def clip_pixels(
     return _pixels(frames, target, size, device)
 
 
+def seen_by_clip(frame: np.ndarray) -> np.ndarray:
+    """The middle of a frame `[H, W, 3]` that is more than 64 times as long as wide, else all of it.
+
+    CLIP looks at the middle square only: one sliver among the pictures of a video is no obstacle.
+    """
+    height, width = frame.shape[:2]
+    most = LARGEST_ASPECT * min(height, width)
+    top, left = max(0, (height - most) // 2), max(0, (width - most) // 2)
+    return frame[top : top + most, left : left + most]
+
+
 def _pixels(frames: Frames, target_of: TargetOf, size: int, device: torch.device | str) -> Tensor:
     """fp32 `[n, 3, size, size]` on the device."""
     device = torch.device(device)

@@ -23,6 +23,9 @@ ROWS, COLUMNS = 64, 32
 LINE = 16
 """Numbers in the line of a tile; `preprocess_fwd_kernel` names them."""
 
+MOST_PLANS = 64
+"""Sizes of frames whose plans are kept."""
+
 
 def warps() -> int:
     """256 threads on both: fewer on NVIDIA leave too few warps on a multiprocessor, more spill on
@@ -86,7 +89,6 @@ def _split(coefficient: np.ndarray) -> np.ndarray:
     return np.stack([(rest - middle) >> 8, middle, low]).astype(np.int8)
 
 
-@functools.cache
 def plan(
     height: int,
     width: int,
@@ -98,9 +100,30 @@ def plan(
 ) -> Plan:
     """For frames of `height x width`; kept, so that only the first call copies to the device.
 
-    All of them, however many sizes there are: a captured CUDA graph reads the tensors of a plan at
-    each replay, and keeps no reference to them. A plan is small: 0.7 MB for 1920 x 1080.
+    The plans of the last `MOST_PLANS` sizes are kept: each is small, 0.7 MB for 1920 x 1080, but a
+    video may have any number of sizes. What a captured CUDA graph reads at each replay is kept for
+    good: it holds no reference to the tensors.
     """
+    key = height, width, geometry, mean, std, dtype, device
+    found = _captured.get(key) or _made(*key)
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        _captured[key] = found
+    return found
+
+
+_captured: dict[tuple, Plan] = {}
+
+
+@functools.lru_cache(maxsize=MOST_PLANS)
+def _made(
+    height: int,
+    width: int,
+    geometry: tuple[int, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Plan:
     bands, tiles, tables = _Bands(), [], []
     for target in range(len(geometry) // 6):
         full_h, full_w, top, left, h, w = geometry[6 * target : 6 * target + 6]

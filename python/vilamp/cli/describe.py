@@ -24,6 +24,8 @@ def frames_as_dict(frames: FrameSource, selection: SelectionResult) -> dict[str,
         "duration": info.duration,
         "codec": info.codec,
         "frame_rate": info.frame_rate,
+        "sample_aspect_ratio": float(info.sample_aspect_ratio),
+        "rotation": info.rotation,
         "frames": len(selection.times),
         "skipped": [{"time": time, "reason": reason} for time, reason in frames.skipped],
     }

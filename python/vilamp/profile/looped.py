@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -47,6 +47,10 @@ class LoopedFrames(FrameSource):
     @skipped.setter
     def skipped(self, places: list) -> None:
         self._source.skipped = places
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._source.notes
 
     def __len__(self) -> int:
         return self.count

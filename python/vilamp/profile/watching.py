@@ -6,7 +6,7 @@ for as long as its block lasts; outside it they cost what they cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -35,6 +35,10 @@ class WatchedSource(FrameSource):
     @skipped.setter
     def skipped(self, places: list) -> None:
         self._source.skipped = places
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._source.notes
 
     def __len__(self) -> int:
         return len(self._source)

@@ -26,6 +26,8 @@ HD_WIDTH, HD_HEIGHT = 1280, 577
 # once; the default shares it between neighbours and is off by up to 80 levels at edges.
 QUALITY = 0x2 | 0x40000 | 0x2000
 
+BAND_ROWS = 128
+
 # Limited range grey to full range.
 FROM_LIMITED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 
@@ -48,13 +50,14 @@ class RGBConverter:
         if hdr.is_hdr(transfer):
             return hdr.to_sdr(self._convert(frame, "rgb48le"), transfer)
         if _has_alpha(frame):
-            rgba = self._convert(frame, "rgba")
-            alpha = rgba[..., 3:].astype(np.uint16)
-            return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+            return _over_black(self._reformatted(frame, "rgba"))
         return self._convert(frame, "rgb24")
 
     def _convert(self, frame: av.VideoFrame, layout: str) -> np.ndarray:
-        converted = self._scaler.reformat(
+        return np.ascontiguousarray(self._reformatted(frame, layout).to_ndarray())
+
+    def _reformatted(self, frame: av.VideoFrame, layout: str) -> av.VideoFrame:
+        return self._scaler.reformat(
             frame,
             format=layout,
             interpolation=QUALITY,
@@ -63,7 +66,6 @@ class RGBConverter:
             # RGB has none. Up to PyAV 16 matrix and range count only if this one differs.
             dst_colorspace=BT470BG,
         )
-        return np.ascontiguousarray(converted.to_ndarray())
 
     def _gray(self, frame: av.VideoFrame) -> np.ndarray:
         # The scaler takes every grey as full range.
@@ -72,6 +74,20 @@ class RGBConverter:
         if limited:
             luma = FROM_LIMITED[luma]
         return np.repeat(luma[..., None], 3, axis=2)
+
+
+def _over_black(frame: av.VideoFrame) -> np.ndarray:
+    """A frame in the layout "rgba" as uint8 `[H, W, 3]`."""
+    height, width = frame.height, frame.width
+    # The frame's own memory: a copy of all of it would be as large again.
+    rows = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
+    out = np.empty((height, width, 3), np.uint8)
+    # Few rows at a time: the products are twice as large as the picture.
+    for top in range(0, height, BAND_ROWS):
+        band = rows[top : min(top + BAND_ROWS, height), : 4 * width].reshape(-1, width, 4)
+        product = band[..., :3] * band[..., 3:].astype(np.uint16) + 127
+        out[top : top + len(band)] = product // 255
+    return out
 
 
 def describe(frame: av.VideoFrame) -> None:

@@ -16,7 +16,6 @@ from ..errors import VideoError
 from .colour import RGBConverter
 from .container import DECODER_ERRORS, explain, opened
 from .decode import configure, keyframes, pictures
-from .fit import fit
 from .index import build_index, frame_rate
 from .interlace import remove_combs
 from .orientation import orientation_of
@@ -183,7 +182,7 @@ class VideoFile(FrameSource):
         image = convert(picture, transfer)
         if picture.interlaced_frame:
             image = remove_combs(image)
-        return fit(orientation.apply(image), self.info.width, self.info.height)
+        return orientation.apply(image)
 
     def _probe(self, rate: Fraction | None) -> VideoInfo:
         """Decodes the first picture, since containers do not tell everything about it."""

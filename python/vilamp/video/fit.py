@@ -1,4 +1,4 @@
-"""Keeps every picture of a source at one size."""
+"""Brings pictures to one size, for what needs one."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import VideoError
+from . import kinds
+from .animation import AnimatedWebP
 from .file import VideoFile
-from .images import SUFFIXES, ImageArray, ImageFiles, ImageList
+from .images import ImageArray, ImageFiles, ImageList, Pages
 from .sampling import check_arguments
 from .source import FrameSource
 
@@ -31,7 +33,8 @@ def open_video(
     """Opens anything that frames can come from as a restartable stream of sampled frames.
 
     Args:
-        source: path of a video file; folder of images (natural order) or one image; list of PIL
+        source: path of a video file or an animation; folder of images (natural order), one image
+            or a TIFF file of several pages; list of PIL
             images; uint8 array or tensor `[N, H, W, 3]`, RGB. Pictures that are not a video file
             are samples already: all are taken, `fps` of them to a second.
         fps: samples per second, any number above 0.
@@ -59,9 +62,14 @@ def open_video(
             raise VideoError(f"{path}: wanted a video file, found none ({reason})") from error
         if folder:
             return ImageFiles.of_folder(path, **settings)
-        if path.suffix.lower() in SUFFIXES - {".gif"} and file:
-            return ImageFiles([path], str(path), path, **settings)
-        return VideoFile(path, stream=stream, **settings)
+        kind = kinds.of_file(path) if file else kinds.VIDEO
+        if kind == kinds.VIDEO:
+            return VideoFile(path, stream=stream, **settings)
+        if kind == kinds.ANIMATED_WEBP:
+            return AnimatedWebP(path, **settings)
+        if kind == kinds.TIFF:
+            return Pages(path, **settings)
+        return ImageFiles([path], str(path), path, **settings)
     if isinstance(source, np.ndarray) or hasattr(source, "detach"):
         return ImageArray(source, **settings)
     if isinstance(source, Sequence) and not isinstance(source, (bytes, bytearray)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from .types import Frame, Skipped, VideoInfo
@@ -17,10 +17,12 @@ class FrameSource(ABC):
     Attributes:
         info: facts about the source.
         skipped: broken places met in the last (or current) pass.
+        notes: what was decided where the source leaves room, one line each, as far as it was read.
     """
 
     info: VideoInfo
     skipped: list[Skipped]
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:

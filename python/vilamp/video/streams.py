@@ -15,6 +15,10 @@ from .container import MAX_PIXELS
 STILLS = 0x400 | 0x800
 DEFAULT = 0x1
 
+# Animations are composed on a canvas with transparency, of which the decoder holds several.
+CANVASES = ("gif", "apng")
+MAX_CANVAS = 1 << 25
+
 
 def choose_stream(
     container: av.container.InputContainer, path: Path, wanted: int | None
@@ -31,16 +35,15 @@ def choose_stream(
     context = stream.codec_context
     if context is None:
         raise VideoError(f"{path}: stream {stream.index} has a codec without a decoder here")
-    check_size(context.width, context.height, path)
+    most = MAX_CANVAS if container.format.name in CANVASES else MAX_PIXELS
+    check_size(context.width, context.height, path, most)
     return stream
 
 
-def check_size(width: int, height: int, path: Path) -> None:
+def check_size(width: int, height: int, path: Path, most: int = MAX_PIXELS) -> None:
     """Raises `VideoError` for a picture too large to be one; 0 x 0 means not known yet."""
-    if width * height > MAX_PIXELS:
-        raise VideoError(
-            f"{path}: wanted frames of at most {MAX_PIXELS} pixels, got {width} x {height}"
-        )
+    if width * height > most:
+        raise VideoError(f"{path}: wanted frames of at most {most} pixels, got {width} x {height}")
 
 
 def _best(container: av.container.InputContainer, path: Path) -> VideoStream:

@@ -15,11 +15,12 @@ class VideoInfo:
 
     Attributes:
         path: file or folder; None for pictures handed over in memory.
-        width, height: size in pixels of every frame that is yielded (rotation applied).
+        width, height: size in pixels of the first picture (rotation applied); later ones may
+            have another, `frame.image.shape` tells.
         duration: seconds from the first frame to the end of the last.
         codec: name of the decoder, or what the source is ("images", "array").
         frame_rate: average frames per second of the stream; None when unknown.
-        rotation: degrees clockwise by which the stored picture is turned to stand upright.
+        rotation: degrees clockwise by which the first picture was turned to stand upright.
         stream: index of the stream in its container; None when there is no container.
         container: name of the container format; None when there is none.
         pixel_format: stored pixel format, such as "yuv420p".
@@ -48,7 +49,7 @@ class Frame:
     Attributes:
         index: position among the sampled frames, counted from 0 without gaps.
         time: seconds after the start of the stream for which the picture was asked.
-        image: uint8 `[H, W, 3]`, RGB, C-contiguous, upright.
+        image: uint8 `[H, W, 3]`, RGB, C-contiguous, upright, in the picture's own size.
         pts: seconds after the start at which the picture itself first appears; at most `time`
             up to the rounding of the stream's clock, unless it stands in for a broken first one.
     """
