@@ -5,7 +5,6 @@ import hashlib
 import os
 import random
 import threading
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from video_files import number_of, numbered, write_video
 from vilamp.errors import VideoError
 from vilamp.video import open_video
-from vilamp.video.clock import Clock
 from vilamp.video.schedule import on_screen
 
 # Codec, options, and how many bytes a broken packet keeps for the muxer to take it for a picture.
@@ -242,34 +240,6 @@ def test_damaged_files_raise_nothing_but_video_errors(tmp_path, name, codec):
     gc.collect()
     assert live_threads() <= threads
     assert threading.active_count() < 10
-
-
-class Packet:
-    """The timestamps of a packet."""
-
-    def __init__(self, dts, pts, duration=1):
-        self.dts, self.pts, self.duration = dts, pts, duration
-
-
-def test_clock_bridges_jumps_and_keeps_pauses():
-    clock = Clock(Fraction(1, 10))
-    packets = [
-        Packet(0, 1),
-        Packet(1, 3),
-        Packet(None, 2),
-        # a pause of 100 s is a pause
-        Packet(1000, 1000),
-        # another recording begins
-        Packet(5, 6),
-        Packet(6, 7),
-        # a stamp years ahead
-        Packet(10**12, 10**12),
-        Packet(8, 9),
-    ]
-    for packet in packets:
-        clock.repair(packet)
-    assert [p.dts for p in packets] == [0, 1, None, 1000, 1001, 1002, 1003, 1004]
-    assert [p.pts for p in packets] == [1, 3, 2, 1000, 1002, 1003, 1003, 1005]
 
 
 def test_schedule_pairs_moments_with_pictures():

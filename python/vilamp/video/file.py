@@ -69,8 +69,8 @@ class VideoFile(FrameSource):
             self._index, packets = build_index(container, chosen, path)
             rate = frame_rate(chosen)
         self._state = self._file_state()
-        self._plan = self._make_plan(sampling, fps, rate, max_frames, packets)
-        stamps = self._index.stamps
+        stamps = self._index.stamps()
+        self._plan = self._make_plan(sampling, fps, rate, max_frames, packets, stamps)
         self._due = stamps[np.searchsorted(stamps, self._plan.ticks, side="right") - 1]
         self._key_stamps: np.ndarray | None = None
         if sampling == "keyframes":
@@ -217,7 +217,7 @@ class VideoFile(FrameSource):
                 container=container.format.name,
                 pixel_format=picture.format.name,
                 sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-                frame_count=len(index.stamps),
+                frame_count=index.count,
             )
 
     def _make_plan(
@@ -227,6 +227,7 @@ class VideoFile(FrameSource):
         rate: Fraction | None,
         max_frames: int | None,
         packets: PacketTable,
+        stamps: np.ndarray,
     ) -> Plan:
         index = self._index
         if sampling == "keyframes":
@@ -235,12 +236,11 @@ class VideoFile(FrameSource):
                 raise VideoError(
                     f"{self.path}: wanted keyframes, the video marks none; use sampling='time'"
                 )
-            return plan_keyframes(ticks, int(index.stamps[0]), index.time_base, fps, max_frames)
+            return plan_keyframes(ticks, index.start, index.time_base, fps, max_frames)
         if sampling == "released":
             stated = float(rate) if rate else None
-            return plan_released(index.stamps, index.time_base, stated, max_frames)
-        start = int(index.stamps[0])
-        return plan_by_time(start, index.end, index.time_base, fps, max_frames)
+            return plan_released(stamps, index.time_base, stated, max_frames)
+        return plan_by_time(index.start, index.end, index.time_base, fps, max_frames)
 
     def _file_state(self) -> tuple[int, int]:
         try:
