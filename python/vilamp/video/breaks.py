@@ -7,6 +7,7 @@ wrong. What follows decides: a new recording goes on from its new stamp.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -144,7 +145,7 @@ class _Judge:
     def _cost(self, kept: list[int], usual: float) -> float:
         """How unusual the steps between these stamps are."""
         total = 0.0
-        for earlier, later in zip(kept, kept[1:], strict=False):
+        for earlier, later in pairwise(kept):
             step = int(self._stamps[later] - self._stamps[earlier])
             if step > 0:
                 span = int(self._places[later] - self._places[earlier])

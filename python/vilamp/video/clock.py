@@ -17,6 +17,10 @@ NONE = -(1 << 63)
 # Seconds: a jump ahead of more than this is a break in formats whose stamps may jump by nature.
 FAR = 10
 
+# In formats with a timeline of their own a jump ahead is a pause, but none lasts as long as this
+# (seconds): there stamps wrapped, or are damaged.
+LONGEST_PAUSE = 864_000
+
 # Further than this from everything no stamp can be; sums of such stamps still fit int64.
 LIMIT = 1 << 60
 
@@ -47,7 +51,7 @@ def mend(
     A stamp, or two in a row, that contradict those on both sides are replaced by the time that is
     left between them. Where time steps back for good, another recording was appended: it goes on
     where the one before ended. A jump ahead for good by more than 10 s is bridged in the same way
-    if the format is `discontinuous`, and else stays.
+    if the format is `discontinuous`; else it stays, if it is shorter than ten days.
 
     Args:
         pts, dts: int64 `[N]` ticks of `time_base`, or `NONE`.
@@ -56,8 +60,8 @@ def mend(
     """
     pts = _within_limits(pts)
     dts = _within_limits(dts)
-    far = int(FAR / time_base)
-    dts, starts = _decoding_line(pts, dts, places, step, far if discontinuous else None)
+    far = int((FAR if discontinuous else LONGEST_PAUSE) / time_base)
+    dts, starts = _decoding_line(pts, dts, places, step, far)
     usual = _usual_step(dts, starts, step)
     line = Line(np.full(len(pts), NONE, dtype=np.int64))
     offset = 0
@@ -71,7 +75,7 @@ def mend(
         first, last = int(shown[times].min()), int(shown[times].max())
         if reached is not None:
             ahead = first + offset - reached
-            if ahead <= 0 or (discontinuous and ahead > far + usual):
+            if ahead <= 0 or ahead > far + usual:
                 offset += usual - ahead
                 known = begin > 0 and places[begin] - places[begin - 1] > 1
                 if not known:
@@ -84,7 +88,7 @@ def mend(
             moment = int(line.pts[begin + at])
             line.events.append(Event(RESTAMPED, moment, moment, 0))
     if not discontinuous:
-        line.events += _gaps(line.pts, far)
+        line.events += _gaps(line.pts, int(FAR / time_base))
     return line
 
 
@@ -93,7 +97,7 @@ def _within_limits(stamps: np.ndarray) -> np.ndarray:
 
 
 def _decoding_line(
-    pts: np.ndarray, dts: np.ndarray, places: np.ndarray, step: int, far: int | None
+    pts: np.ndarray, dts: np.ndarray, places: np.ndarray, step: int, far: int
 ) -> tuple[np.ndarray, list[int]]:
     """Decoding times without wrong and missing ones, and where each stretch of them begins."""
     known = np.flatnonzero(dts != NONE)
@@ -146,8 +150,11 @@ def _stretch(pts: np.ndarray, dts: np.ndarray, usual: int) -> tuple[np.ndarray, 
     if known.all() and not wrong.any():
         return pts, wrong
     filled = fill_in(pts, dts, known & ~wrong, wrong, usual)
-    # A rare reordered picture is put where it was.
-    wrong &= np.abs(filled - pts) > usual // 4
+    # What is put between the same two pictures as before was only reordered.
+    others = np.unique(pts[known & ~wrong])
+    before, now = np.searchsorted(others, pts), np.searchsorted(others, filled)
+    inside = (before == now) & (now > 0) & (now < len(others))
+    wrong &= ~inside | np.isin(pts, others)
     return np.where(known & ~wrong, pts, filled), wrong
 
 

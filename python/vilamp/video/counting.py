@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
 from .breaks import find_breaks
-from .clock import FAR, LIMIT, NONE
+from .clock import FAR, LIMIT, LONGEST_PAUSE, NONE
 from .events import APPENDED, BRIDGED, RESTAMPED, Event
 from .reordering import MOST_HELD
 
@@ -30,8 +31,8 @@ def count_between(
     numbers = _numbers(packets, stamps, dts[packets], step)
     rising = np.concatenate(([True], np.diff(np.maximum.accumulate(numbers)) > 0))
     stamps, numbers = stamps[rising], numbers[rising]
-    far = int(FAR / time_base)
-    breaks = find_breaks(stamps, numbers, far if discontinuous else None)
+    far = int((FAR if discontinuous else LONGEST_PAUSE) / time_base)
+    breaks = find_breaks(stamps, numbers, far)
     events: list[Event] = []
     starts = set(breaks.starts[1:])
     offset = 0
@@ -77,7 +78,7 @@ def _line(known: list[tuple[int, int]], count: int, step: int) -> np.ndarray:
     first, last = known[0], known[-1]
     numbers = np.arange(count, dtype=np.int64)
     line = first[1] + (numbers - first[0]) * step
-    for (number, stamp), (following, end) in zip(known, known[1:], strict=False):
+    for (number, stamp), (following, end) in pairwise(known):
         between = np.arange(following - number, dtype=np.int64)
         room = end - stamp
         counted = between * step

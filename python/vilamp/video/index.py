@@ -199,7 +199,7 @@ def _timed(
 def _is_counted(
     container: av.container.InputContainer, stream: VideoStream, pts: np.ndarray, dts: np.ndarray
 ) -> bool:
-    """Whether only decoding times can be relied on: the order of packets, and how many there are."""
+    """Whether only the order of the packets and their number can be relied on."""
     if (dts == HIDDEN).sum() * 2 > len(dts):
         return False
     if container.format.flags & NO_STAMPS:

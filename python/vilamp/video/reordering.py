@@ -27,11 +27,11 @@ def unfitting(pts: np.ndarray, dts: np.ndarray, known: np.ndarray, usual: int) -
     if len(places) < 3:
         return wrong
     shown = pts[places]
-    if (np.diff(shown) < 0).sum() <= max(2, len(places) // 50):
-        # No picture is stored before one that is shown earlier, but for errors.
+    ahead = shown - dts[places]
+    if (np.abs(ahead - int(np.median(ahead))) > usual // 2).sum() <= max(2, len(places) // 20):
+        # Pictures are stored in the order in which they are shown, but for errors.
         wrong[places] = find_breaks(shown, places, None).wrong
         return wrong
-    ahead = shown - dts[places]
     low, high = np.percentile(ahead, (1, 99), method="nearest")
     doubtful = (ahead > high + 2 * usual) | (ahead < low - 2 * usual)
     if doubtful.sum() > max(4, len(places) // 20):
