@@ -196,6 +196,7 @@ class VideoSession:
     def notes(self) -> list[str]:
         """What should be known about how the video was read, one line each."""
         return [
+            *self.source.notes,
             *self._frames.notes,
             *self._memory.notes,
             *self._towers.notes,

@@ -25,7 +25,7 @@ def frames_as_dict(frames: FrameSource, selection: SelectionResult) -> dict[str,
         "codec": info.codec,
         "frame_rate": info.frame_rate,
         "frames": len(selection.times),
-        "skipped": [{"time": time, "reason": reason} for time, reason in frames.skipped],
+        "skipped": [place._asdict() for place in frames.skipped],
     }
 
 

@@ -26,7 +26,7 @@ class WatchedSource(FrameSource):
 
     def __init__(self, source: FrameSource, clock: PhaseClock):
         self._source, self._clock = source, clock
-        self.info = source.info
+        self.info, self.notes = source.info, source.notes
 
     @property
     def skipped(self) -> list:

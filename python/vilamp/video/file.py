@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,12 +24,16 @@ from .orientation import orientation_of
 from .packets import PacketTable
 from .sampling import Plan, plan_by_time, plan_keyframes, plan_released
 from .schedule import on_screen
+from .skips import add_skipped
 from .source import FrameSource
 from .streams import choose_stream
 from .types import Frame, Skipped, VideoInfo
 
 HASH_BLOCK = 1 << 20
 MB = 10**6
+
+# Seconds: broken places this near to each other are listed as one.
+NEAR = 1.0
 
 
 # Ways to read, each slower than the one before. SHORT decodes only what the samples need; FAST
@@ -68,6 +73,7 @@ class VideoFile(FrameSource):
             self._stream = chosen.index
             self._index, packets = build_index(container, chosen, path)
             rate = frame_rate(chosen)
+        self.notes = self._index.notes
         self._state = self._file_state()
         stamps = self._index.stamps()
         self._plan = self._make_plan(sampling, fps, rate, max_frames, packets, stamps)
@@ -129,18 +135,27 @@ class VideoFile(FrameSource):
             raise VideoError(f"{self.path}: wanted the file as it was opened, it has changed")
         index, convert = self._index, RGBConverter()
         image: np.ndarray | None = None
+        converted: av.VideoFrame | None = None
 
-        def report(seconds: float | None, reason: str) -> None:
+        reach = max(NEAR, 3 * index.frame_ticks * float(index.time_base))
+
+        def report(seconds: float | None, reason: str, reach: float = reach) -> None:
             if way < CAREFUL:
                 raise _Obstacle(CAREFUL)
-            self.skipped.append(Skipped(seconds, reason))
+            add_skipped(self.skipped, seconds, reason, reach)
+
+        frozen: int | None = None
 
         def late(due: int, shown: int) -> None:
+            nonlocal frozen
             if way == SHORT:
                 raise _Obstacle(FAST)
             # A picture of its own is missing, not just a second field or a hidden reference.
             if due - shown >= 2 * index.frame_ticks:
-                report(index.seconds(due), "no picture, the one before it stays")
+                # As long as the same picture stays it is one place.
+                near = math.inf if shown == frozen else reach
+                report(index.seconds(due), "no picture, the one before it stays", near)
+                frozen = shown
 
         with opened(self.path) as container:
             stream = choose_stream(container, self.path, self._stream)
@@ -153,7 +168,12 @@ class VideoFile(FrameSource):
                     if position < first - 1:
                         continue
                     try:
-                        image = self._image(picture, convert, stream.codec_context.color_trc)
+                        if picture is converted:
+                            # In a long gap the same picture is shown again and again.
+                            image = image.copy()
+                        else:
+                            image = self._image(picture, convert, stream.codec_context.color_trc)
+                            converted = picture
                     except DECODER_ERRORS as error:
                         report(index.seconds(tick), explain(error))
                         if image is None:

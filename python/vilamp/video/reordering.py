@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .breaks import find_breaks
-
 # The most pictures that a decoder holds back (H.264, A.3.1), and the packets looked at around one.
 MOST_HELD = 16
 WINDOW = 24
@@ -28,9 +26,10 @@ def unfitting(pts: np.ndarray, dts: np.ndarray, known: np.ndarray, usual: int) -
         return wrong
     shown = pts[places]
     ahead = shown - dts[places]
-    if (np.abs(ahead - int(np.median(ahead))) > usual // 2).sum() <= max(2, len(places) // 20):
+    off = np.abs(ahead - int(np.median(ahead))) > usual // 2
+    if off.sum() <= max(2, len(places) // 20):
         # Pictures are stored in the order in which they are shown, but for errors.
-        wrong[places] = find_breaks(shown, places, None).wrong
+        wrong[places] = off
         return wrong
     low, high = np.percentile(ahead, (1, 99), method="nearest")
     doubtful = (ahead > high + 2 * usual) | (ahead < low - 2 * usual)

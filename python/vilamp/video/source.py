@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from .types import Frame, Skipped, VideoInfo
@@ -16,11 +16,13 @@ class FrameSource(ABC):
 
     Attributes:
         info: facts about the source.
-        skipped: broken places met in the last (or current) pass.
+        skipped: broken places met in the last (or current) pass, neighbours as one entry.
+        notes: what had to be decided about the source, one line each.
     """
 
     info: VideoInfo
     skipped: list[Skipped]
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:
