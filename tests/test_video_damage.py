@@ -57,9 +57,8 @@ def test_broken_frames_in_the_middle_are_skipped_and_reported(tmp_path, name):
 
     if name == "h264.mkv":
         # picture 24 comes out, patched up by the decoder and marked: it is not shown
-        assert (24 / 25, "damaged picture") in [
-            (round(p.time, 4), p.reason) for p in source.skipped
-        ]
+        damaged = [round(p.time, 4) for p in source.skipped if p.reason == "damaged picture"]
+        assert damaged == [24 / 25]
         assert frames[24].pts == pytest.approx(21 / 25)
 
     before = [(f.index, f.time) for f in frames], list(source.skipped)
