@@ -20,6 +20,7 @@ from vilamp.cli.ask import AnswerStream
 from vilamp.cli.loading import DEFAULT_MODEL_NOTE
 from vilamp.drawn import write_video
 from vilamp.method import PAPER, Method
+from vilamp.video import Skipped
 
 SECONDS = 6
 
@@ -240,7 +241,9 @@ def test_folder_of_images(model, tmp_path, capsys):
     assert [k["index"] for k in json.loads(capsys.readouterr().out)["keyframes"]] == [1]
 
 
-@pytest.mark.parametrize("skipped", [[(75.0, "bad\npacket")], [(None, "x"), (3.0, "y")]], ids=len)
+@pytest.mark.parametrize(
+    "skipped", [[Skipped(75.0, "bad\npacket")], [Skipped(None, "x"), Skipped(3.0, "y")]], ids=len
+)
 def test_broken_frames_are_told(model, video, monkeypatch, capsys, skipped):
     import vilamp.video
 

@@ -161,7 +161,7 @@ def test_broken_image_is_replaced_and_reported(tmp_path):
     frames = list(source)
     assert [number_of(f.image) for f in frames] == [1, 1, 2, 2, 4]
     assert [f.time for f in frames] == [0, 1, 2, 3, 4]
-    assert [time for time, _ in source.skipped] == [0, 3]
+    assert [place.time for place in source.skipped] == [0, 3]
     assert len(source) == 5
 
 

@@ -27,7 +27,7 @@ def frames_as_dict(frames: FrameSource, selection: SelectionResult) -> dict[str,
         "sample_aspect_ratio": float(info.sample_aspect_ratio),
         "rotation": info.rotation,
         "frames": len(selection.times),
-        "skipped": [{"time": time, "reason": reason} for time, reason in frames.skipped],
+        "skipped": [place._asdict() for place in frames.skipped],
     }
 
 

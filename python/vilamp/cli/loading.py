@@ -89,9 +89,9 @@ def say_notes(settings: Settings, skipped: Sequence[Skipped], notes: Sequence[st
     for line in notes:
         note(line)
     if skipped:
-        time, reason = skipped[0]
+        time, reason, *_ = skipped[0]
         where = clock(time) if time is not None else "an unknown time"
-        count = len(skipped)
+        count = sum(place.count for place in skipped)
         note(f"{count} broken frame{'s' * (count != 1)} left out, first at {where}: {reason}")
     if settings.model == DEFAULT_MODEL:
         note(DEFAULT_MODEL_NOTE)

@@ -9,9 +9,9 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from .clock import Clock
 from .container import DECODER_ERRORS, MAX_PIXELS, explain
 from .index import StreamIndex, read_packets
+from .packets import HIDDEN
 
 # More threads than this only buffer more pictures.
 MAX_THREADS = 8
@@ -51,12 +51,12 @@ def pictures(
     `report(seconds, reason)` is called for every packet that cannot be decoded and every picture
     that the decoder marks as damaged; these are left out.
     """
-    tick = int(index.stamps[0]) - index.frame_ticks
+    tick = index.start - index.frame_ticks
     for count, picture in enumerate(_decoded(container, stream, index, report, needed)):
         if picture is None:
             continue
         if index.counted:
-            stamp = int(index.stamps[min(count, len(index.stamps) - 1)])
+            stamp = int(index.moments[min(count, index.count - 1)])
         elif picture.pts is not None:
             stamp = picture.pts
         else:
@@ -79,7 +79,7 @@ def keyframes(
     `wanted`, bool `[P]`, and `stamps`, int64 `[P]`, tell by packet from the first keyframe on which
     ones, and when they are shown.
     """
-    tick = int(index.stamps[0])
+    tick = index.start
     context = stream.codec_context
     for number, _, packet in _numbered(container, stream, index, report):
         if number >= len(wanted) or not wanted[number]:
@@ -134,19 +134,20 @@ def _numbered(
     report: Report,
 ) -> Iterator[tuple[int, float | None, av.Packet]]:
     """The packets from the first keyframe on: number, seconds where known, packet."""
-    clock = Clock(stream.time_base)
     lead, number = index.lead, 0
     seconds: float | None = None
     for packet in read_packets(container, stream):
         if isinstance(packet, str):
             report(seconds, packet)
             continue
-        clock.repair(packet)
         if lead:
             lead -= 1
             continue
-        if packet.pts is not None and not index.counted:
-            seconds = index.seconds(packet.pts)
+        if not index.counted and number < len(index.moments):
+            stamp = int(index.moments[number])
+            packet.pts = None if stamp == HIDDEN else stamp
+            if packet.pts is not None:
+                seconds = index.seconds(stamp)
         yield number, seconds, packet
         number += 1
 

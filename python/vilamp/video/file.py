@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,12 +23,16 @@ from .orientation import orientation_of
 from .packets import PacketTable
 from .sampling import Plan, plan_by_time, plan_keyframes, plan_released
 from .schedule import on_screen
+from .skips import add_skipped
 from .source import FrameSource
 from .streams import choose_stream
 from .types import Frame, Skipped, VideoInfo
 
 HASH_BLOCK = 1 << 20
 MB = 10**6
+
+# Seconds: broken places this near to each other are listed as one.
+NEAR = 1.0
 
 
 # Ways to read, each slower than the one before. SHORT decodes only what the samples need; FAST
@@ -67,9 +72,10 @@ class VideoFile(FrameSource):
             self._stream = chosen.index
             self._index, packets = build_index(container, chosen, path)
             rate = frame_rate(chosen)
+        self.notes = self._index.notes
         self._state = self._file_state()
-        self._plan = self._make_plan(sampling, fps, rate, max_frames, packets)
-        stamps = self._index.stamps
+        stamps = self._index.stamps()
+        self._plan = self._make_plan(sampling, fps, rate, max_frames, packets, stamps)
         self._due = stamps[np.searchsorted(stamps, self._plan.ticks, side="right") - 1]
         self._key_stamps: np.ndarray | None = None
         if sampling == "keyframes":
@@ -128,18 +134,27 @@ class VideoFile(FrameSource):
             raise VideoError(f"{self.path}: wanted the file as it was opened, it has changed")
         index, convert = self._index, RGBConverter()
         image: np.ndarray | None = None
+        converted: av.VideoFrame | None = None
 
-        def report(seconds: float | None, reason: str) -> None:
+        reach = max(NEAR, 3 * index.frame_ticks * float(index.time_base))
+
+        def report(seconds: float | None, reason: str, reach: float = reach) -> None:
             if way < CAREFUL:
                 raise _Obstacle(CAREFUL)
-            self.skipped.append(Skipped(seconds, reason))
+            add_skipped(self.skipped, seconds, reason, reach)
+
+        frozen: int | None = None
 
         def late(due: int, shown: int) -> None:
+            nonlocal frozen
             if way == SHORT:
                 raise _Obstacle(FAST)
             # A picture of its own is missing, not just a second field or a hidden reference.
             if due - shown >= 2 * index.frame_ticks:
-                report(index.seconds(due), "no picture, the one before it stays")
+                # As long as the same picture stays it is one place.
+                near = math.inf if shown == frozen else reach
+                report(index.seconds(due), "no picture, the one before it stays", near)
+                frozen = shown
 
         with opened(self.path) as container:
             stream = choose_stream(container, self.path, self._stream)
@@ -152,7 +167,12 @@ class VideoFile(FrameSource):
                     if position < first - 1:
                         continue
                     try:
-                        image = self._image(picture, convert, stream.codec_context.color_trc)
+                        if picture is converted:
+                            # In a long gap the same picture is shown again and again.
+                            image = image.copy()
+                        else:
+                            image = self._image(picture, convert, stream.codec_context.color_trc)
+                            converted = picture
                     except DECODER_ERRORS as error:
                         report(index.seconds(tick), explain(error))
                         if image is None:
@@ -216,7 +236,7 @@ class VideoFile(FrameSource):
                 container=container.format.name,
                 pixel_format=picture.format.name,
                 sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-                frame_count=len(index.stamps),
+                frame_count=index.count,
             )
 
     def _make_plan(
@@ -226,6 +246,7 @@ class VideoFile(FrameSource):
         rate: Fraction | None,
         max_frames: int | None,
         packets: PacketTable,
+        stamps: np.ndarray,
     ) -> Plan:
         index = self._index
         if sampling == "keyframes":
@@ -234,12 +255,11 @@ class VideoFile(FrameSource):
                 raise VideoError(
                     f"{self.path}: wanted keyframes, the video marks none; use sampling='time'"
                 )
-            return plan_keyframes(ticks, int(index.stamps[0]), index.time_base, fps, max_frames)
+            return plan_keyframes(ticks, index.start, index.time_base, fps, max_frames)
         if sampling == "released":
             stated = float(rate) if rate else None
-            return plan_released(index.stamps, index.time_base, stated, max_frames)
-        start = int(index.stamps[0])
-        return plan_by_time(start, index.end, index.time_base, fps, max_frames)
+            return plan_released(stamps, index.time_base, stated, max_frames)
+        return plan_by_time(index.start, index.end, index.time_base, fps, max_frames)
 
     def _file_state(self) -> tuple[int, int]:
         try:

@@ -12,9 +12,11 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from ..errors import VideoError
-from .clock import STEP_AHEAD, Clock
+from .clock import mend
 from .container import DECODER_ERRORS, explain
-from .packets import PacketTable, TableBuilder
+from .counting import count_between
+from .events import Event, describe
+from .packets import HIDDEN, PacketTable, TableBuilder
 
 # Assumed where a raw stream does not tell, as players do.
 DEFAULT_RATE = Fraction(25)
@@ -22,11 +24,17 @@ DEFAULT_RATE = Fraction(25)
 # A demuxer may stumble over damage and go on after it; stumbling without moving is the end.
 MAX_STUMBLES = 16
 
-# Formats that may store the order of decoding only.
-DECODING_ORDER = {"avi", "asf"}
+# Formats that store when a picture is decoded, never when it is shown; and one that may.
+COUNTED, PERHAPS_COUNTED = "avi", "asf"
 
 # Formats whose header states a duration that was written, not guessed.
 TRUSTED_DURATIONS = {"mov", "matroska", "avi", "flv", "asf"}
+
+# AVFMT_NOTIMESTAMPS and AVFMT_TS_DISCONT of libav: raw streams, and stamps that jump by nature.
+NO_STAMPS, DISCONTINUOUS = 0x80, 0x200
+
+# A picture that is said to last longer than a day does not.
+LONGEST_PICTURE = 86_400
 
 
 @dataclass(frozen=True)
@@ -35,26 +43,36 @@ class StreamIndex:
 
     Attributes:
         time_base: seconds per tick.
-        stamps: int64 `[N]`, sorted: the first moment of each picture; `stamps[0]` is the start.
+        moments: int64 `[P]`: when the picture of each packet from the first keyframe on is shown,
+            or `HIDDEN`; if `counted`, when the n-th to come out of the decoder is shown.
+        start: the first moment of the first picture.
         end: the moment after the last picture.
+        count: how many pictures are shown.
         frame_ticks: usual length of a picture, at least 1.
         lead: packets before the first keyframe, which cannot be decoded.
-        counted: the file does not say when pictures are shown, only how many there are: the n-th
-            to come out of the decoder is shown at `stamps[n]`.
+        counted: the file does not say when each picture is shown, only how many there are.
         truncated: seconds that the header promises and the file does not hold; else 0.
+        notes: what had to be decided about the times, in words.
     """
 
     time_base: Fraction
-    stamps: np.ndarray
+    moments: np.ndarray
+    start: int
     end: int
+    count: int
     frame_ticks: int
     lead: int
     counted: bool
     truncated: float
+    notes: tuple[str, ...]
 
     def seconds(self, tick: int) -> float:
         """Seconds from the start of the stream to `tick`."""
-        return float((tick - int(self.stamps[0])) * self.time_base)
+        return float((tick - self.start) * self.time_base)
+
+    def stamps(self) -> np.ndarray:
+        """int64 `[count]`, growing: the first moment of each picture."""
+        return self.moments if self.counted else _distinct(self.moments)
 
     @property
     def duration(self) -> float:
@@ -99,9 +117,7 @@ def build_index(
     Raises:
         VideoError: the stream has no packet.
     """
-    clock = Clock(stream.time_base)
     table = TableBuilder(stream)
-    last = (-(1 << 63), 0)
     lead = packets = 0
     key_seen = False
     # The last moment of each stream, in its own ticks.
@@ -110,44 +126,102 @@ def build_index(
         if isinstance(packet, str):
             table.give_up()
             continue
-        length = packet.duration or 0
-        if packet.pts is not None and packet.time_base:
-            ends[packet.time_base] = max(ends.get(packet.time_base, 0), packet.pts + length)
+        if packet.pts is not None and packet.time_base and not packet.is_discard:
+            last = packet.pts + (packet.duration or 0)
+            ends[packet.time_base] = max(ends.get(packet.time_base, 0), last)
         if packet.stream_index != stream.index:
             continue
-        clock.repair(packet)
         packets += 1
         if packet.is_keyframe and not key_seen:
             # What came before refers to pictures that the file does not have.
             key_seen, lead = True, packets - 1
             table = TableBuilder(stream)
-            last = (-(1 << 63), 0)
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        table.add(packet, stamp)
-        # Pictures outside the edit list are decoded, but not shown.
-        if stamp is not None and not packet.is_discard:
-            last = max(last, (stamp, length))
-    stamps, unstamped = table.stamps, table.unstamped
-    if not stamps and not unstamped:
+        table.add(packet)
+    if not len(table.shown):
         raise VideoError(f"{path}: wanted at least one frame, video stream {stream.index} has none")
-
-    rate = frame_rate(stream)
     file_end = max((end * base for base, end in ends.items()), default=Fraction(0))
     truncated = _missing_seconds(container, file_end)
-    if unstamped > len(stamps):
-        count = len(stamps) + unstamped
-        ticks = np.arange(count)
-        by_count = StreamIndex(1 / (rate or DEFAULT_RATE), ticks, count, 1, lead, True, truncated)
-        return by_count, table.counted(ticks)
-    ticks = np.unique(np.frombuffer(stamps, dtype=np.int64))
-    step = _usual_step(ticks, rate, stream.time_base)
-    length = last[1] if 0 < last[1] * stream.time_base <= STEP_AHEAD else step
-    # Where the decoder reorders, stamps in the order of decoding are not when pictures are shown.
-    by_decoding = container.format.name in DECODING_ORDER and not table.reordered
-    counted = by_decoding and bool(stream.codec_context.has_b_frames)
-    end = int(ticks[-1]) + length
-    index = StreamIndex(stream.time_base, ticks, end, step, lead, counted, truncated)
-    return index, table.counted(ticks) if counted else table.stamped()
+    timed = _timed(container, stream, table)
+    stamps = timed.moments if timed.counted else _distinct(timed.moments)
+    start = int(stamps[0])
+    base = timed.time_base
+    notes = describe(timed.events, lambda tick: float((tick - start) * base), base)
+    end, step = int(stamps[-1]) + timed.last_length, timed.frame_ticks
+    index = StreamIndex(
+        base, timed.moments, start, end, len(stamps), step, lead, timed.counted, truncated,
+        tuple(notes),
+    )  # fmt: skip
+    counted = timed.counted
+    return index, table.counted(stamps) if counted else table.stamped(timed.moments)
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """Moments as in `StreamIndex`, how long the last picture is shown, and what was decided."""
+
+    time_base: Fraction
+    moments: np.ndarray
+    frame_ticks: int
+    last_length: int
+    counted: bool
+    events: list[Event]
+
+
+def _timed(
+    container: av.container.InputContainer, stream: VideoStream, table: TableBuilder
+) -> _Timed:
+    shown, base, flags = table.shown, stream.time_base, container.format.flags
+    pts, dts, lengths = table.pts[shown], table.dts[shown], table.lengths[shown]
+    rate = frame_rate(stream)
+    given = lengths[lengths > 0]
+    step = max(1, int(np.median(given)) if len(given) else round(1 / (rate or DEFAULT_RATE) / base))
+    discontinuous = bool(flags & DISCONTINUOUS)
+    if _is_counted(container, stream, pts, dts):
+        # Pictures come one after another in the order of decoding times, whichever they are.
+        ticks = np.sort(mend(dts, dts, shown, step, base, discontinuous).pts)
+        usual = _usual_step(ticks, step)
+        return _Timed(base, ticks, usual, _length(lengths, -1, usual, base), True, [])
+    unstamped = int((pts == HIDDEN).sum())
+    if unstamped * 2 > len(pts):
+        if unstamped == len(pts) or flags & NO_STAMPS:
+            ticks = np.arange(len(pts))
+            return _Timed(1 / (rate or DEFAULT_RATE), ticks, 1, 1, True, [])
+        ticks, events = count_between(pts, dts, step, base, discontinuous)
+        return _Timed(base, ticks, step, step, True, events)
+    line = mend(pts, dts, shown, step, base, discontinuous)
+    moments = np.full(len(table.pts), HIDDEN, dtype=np.int64)
+    moments[shown] = line.pts
+    usual = _usual_step(_distinct(moments), step)
+    last = _length(lengths, int(np.argmax(line.pts)), usual, base)
+    return _Timed(base, moments, usual, last, False, line.events)
+
+
+def _is_counted(
+    container: av.container.InputContainer, stream: VideoStream, pts: np.ndarray, dts: np.ndarray
+) -> bool:
+    """Whether only the order of the packets and their number can be relied on."""
+    if (dts == HIDDEN).sum() * 2 > len(dts):
+        return False
+    if container.format.flags & NO_STAMPS:
+        return True
+    if not stream.codec_context.has_b_frames:
+        return False
+    name = container.format.name
+    return name == COUNTED or (name == PERHAPS_COUNTED and not (np.diff(pts) < 0).any())
+
+
+def _distinct(moments: np.ndarray) -> np.ndarray:
+    ticks = np.unique(moments)
+    return ticks[1:] if ticks[0] == HIDDEN else ticks
+
+
+def _usual_step(ticks: np.ndarray, otherwise: int) -> int:
+    return max(1, int(np.median(np.diff(ticks)))) if len(ticks) > 1 else otherwise
+
+
+def _length(lengths: np.ndarray, at: int, usual: int, time_base: Fraction) -> int:
+    length = int(lengths[at])
+    return length if 0 < length * time_base <= LONGEST_PICTURE else usual
 
 
 def _missing_seconds(container: av.container.InputContainer, file_end: Fraction) -> float:
@@ -158,9 +232,3 @@ def _missing_seconds(container: av.container.InputContainer, file_end: Fraction)
     # Half a second or 2 %: streams of one file rarely end at the same moment.
     missing = promised - file_end
     return float(missing) if missing > max(Fraction(1, 2), promised / 50) else 0.0
-
-
-def _usual_step(ticks: np.ndarray, rate: Fraction | None, time_base: Fraction) -> int:
-    if len(ticks) > 1:
-        return max(1, int(np.median(np.diff(ticks))))
-    return max(1, round(1 / (rate or DEFAULT_RATE) / time_base))

@@ -9,9 +9,10 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from .clock import NONE
 from .references import FREE, REFERENCE, RESTART, References, Unclear
 
-HIDDEN = -(1 << 63)
+HIDDEN = NONE
 """The stamp of a packet whose picture is not shown, or nobody knows when."""
 
 
@@ -55,48 +56,54 @@ class PacketTable:
 
 
 class TableBuilder:
-    """Collects a table while packets are read.
-
-    Attributes:
-        stamps: int64, of the packets whose pictures are shown and that have one.
-        unstamped: how many are shown and have none.
-        reordered: whether stamps ever step back.
-    """
+    """Collects what packets say while they are read, and makes the table of it."""
 
     def __init__(self, stream: VideoStream) -> None:
-        self.stamps = array("q")
-        self.unstamped = 0
-        self.reordered = False
-        self._all = array("q")
+        self._pts, self._dts, self._lengths = array("q"), array("q"), array("q")
         self._shown, self._keys, self._kinds = bytearray(), bytearray(), bytearray()
         try:
             self._references: References | None = References(stream)
         except Unclear:
             self._references = None
 
-    def add(self, packet: av.Packet, stamp: int | None) -> None:
-        """The next packet, and when its picture is shown as far as the file tells."""
-        shown = not packet.is_discard
+    def add(self, packet: av.Packet) -> None:
+        """The next packet."""
+        pts, dts = packet.pts, packet.dts
+        self._pts.append(HIDDEN if pts is None else pts)
+        self._dts.append(HIDDEN if dts is None else dts)
+        self._lengths.append(packet.duration or 0)
         self._keys.append(packet.is_keyframe)
-        self._shown.append(shown)
-        self._all.append(HIDDEN if stamp is None or not shown else stamp)
+        self._shown.append(not packet.is_discard)
         self._kinds.append(self._kind(packet))
-        if not shown:
-            return
-        if stamp is None:
-            self.unstamped += 1
-            return
-        self.reordered = self.reordered or (bool(self.stamps) and stamp < self.stamps[-1])
-        self.stamps.append(stamp)
 
     def give_up(self) -> None:
         """Something is lost between the packets: what refers to what is not known."""
         self._references = None
 
-    def stamped(self) -> PacketTable:
-        """By the stamps of the file."""
-        stamps = np.frombuffer(self._all, dtype=np.int64)
-        return PacketTable(stamps, self._array(self._keys, bool), self._known_kinds())
+    @property
+    def shown(self) -> np.ndarray:
+        """int64: the numbers of the packets that the container does not say to discard."""
+        return np.flatnonzero(self._array(self._shown, bool))
+
+    @property
+    def pts(self) -> np.ndarray:
+        """int64 `[P]`: presentation times as the file has them; `HIDDEN` where it has none."""
+        return np.frombuffer(self._pts, dtype=np.int64)
+
+    @property
+    def dts(self) -> np.ndarray:
+        """int64 `[P]`: decoding times in the same way."""
+        return np.frombuffer(self._dts, dtype=np.int64)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 `[P]`: for how many ticks each picture is shown; 0 where the file does not say."""
+        return np.frombuffer(self._lengths, dtype=np.int64)
+
+    def stamped(self, stamps: np.ndarray) -> PacketTable:
+        """The picture of each packet is shown at its stamp; `stamps` is int64 `[P]`."""
+        kinds = None if self._references is None else self._array(self._kinds, np.uint8)
+        return PacketTable(stamps, self._array(self._keys, bool), kinds)
 
     def counted(self, ticks: np.ndarray) -> PacketTable:
         """The n-th picture is shown at `ticks[n]`, and pictures come in the order of the packets:
@@ -113,9 +120,6 @@ class TableBuilder:
             except Unclear:
                 self._references = None
         return REFERENCE
-
-    def _known_kinds(self) -> np.ndarray | None:
-        return None if self._references is None else self._array(self._kinds, np.uint8)
 
     @staticmethod
     def _array(data: bytearray, dtype: type) -> np.ndarray:

@@ -16,8 +16,8 @@ class FrameSource(ABC):
 
     Attributes:
         info: facts about the source.
-        skipped: broken places met in the last (or current) pass.
-        notes: what was decided where the source leaves room, one line each, as far as it was read.
+        skipped: broken places met in the last (or current) pass, neighbours as one entry.
+        notes: what had to be decided about the source, one line each, as far as it was read.
     """
 
     info: VideoInfo

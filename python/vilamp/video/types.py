@@ -61,7 +61,16 @@ class Frame:
 
 
 class Skipped(NamedTuple):
-    """A broken place: when (seconds from the start, None when unknown) and why."""
+    """Broken places in a row.
+
+    Attributes:
+        time: seconds from the start to the first of them; None when unknown.
+        reason: what is wrong with each.
+        end: seconds to the last of them; None if it is the only one, or when unknown.
+        count: how many they are.
+    """
 
     time: float | None
     reason: str
+    end: float | None = None
+    count: int = 1
