@@ -26,6 +26,10 @@ HD_WIDTH, HD_HEIGHT = 1280, 577
 # once; the default shares it between neighbours and is off by up to 80 levels at edges.
 QUALITY = 0x2 | 0x40000 | 0x2000
 
+# In planes: of 4:2:0, libswscale 9 gives wrong colours as rgb48 wherever a chroma sample is below
+# its middle, and takes twice as long. The byte order is that of the machine.
+HDR_LAYOUT = "gbrp16"
+
 # Limited range grey to full range.
 FROM_LIMITED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 
@@ -46,7 +50,7 @@ class RGBConverter:
         if name.startswith("gray"):
             return self._gray(frame)
         if hdr.is_hdr(transfer):
-            return hdr.to_sdr(self._convert(frame, "rgb48le"), transfer)
+            return hdr.planes_to_sdr(_planes(self._scale(frame, HDR_LAYOUT)), transfer)
         if _has_alpha(frame):
             rgba = self._convert(frame, "rgba")
             alpha = rgba[..., 3:].astype(np.uint16)
@@ -54,7 +58,10 @@ class RGBConverter:
         return self._convert(frame, "rgb24")
 
     def _convert(self, frame: av.VideoFrame, layout: str) -> np.ndarray:
-        converted = self._scaler.reformat(
+        return np.ascontiguousarray(self._scale(frame, layout).to_ndarray())
+
+    def _scale(self, frame: av.VideoFrame, layout: str) -> av.VideoFrame:
+        return self._scaler.reformat(
             frame,
             format=layout,
             interpolation=QUALITY,
@@ -63,7 +70,6 @@ class RGBConverter:
             # RGB has none. Up to PyAV 16 matrix and range count only if this one differs.
             dst_colorspace=BT470BG,
         )
-        return np.ascontiguousarray(converted.to_ndarray())
 
     def _gray(self, frame: av.VideoFrame) -> np.ndarray:
         # The scaler takes every grey as full range.
@@ -84,6 +90,17 @@ def describe(frame: av.VideoFrame) -> None:
         frame.colorspace = matrix if matrix in KNOWN_MATRICES else guess
     if frame.color_range not in (LIMITED, FULL) and not name.startswith("gray"):
         frame.color_range = FULL if name.startswith("yuvj") else LIMITED
+
+
+def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    """Red, green and blue of a frame in `HDR_LAYOUT`, uint16 `[H, W]` each, not copied."""
+    green, blue, red = (
+        np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2)[
+            : plane.height, : plane.width
+        ]
+        for plane in frame.planes
+    )
+    return [red, green, blue]
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:
