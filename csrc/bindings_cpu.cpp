@@ -442,7 +442,9 @@ void call_tone_map(const std::array<Given<2>, 3>& codes, const Given<3>& out, co
   const auto& size = args.out.size;
   for (const Tensor<2>& plane : args.codes)
     op.require(sizes_are(plane, {size[0], size[1]}), "wanted codes [H, W] and out [H, W, 3]");
-  op.require(size[2] == 3 && (args.out.stride[1] == 3 || size[1] <= 1), "wanted out [H, W, 3]");
+  op.require(size[2] == 3 && (args.out.stride[1] == 3 || size[1] <= 1 || size[0] == 0),
+             "wanted out [H, W, 3]");
+  op.require(!gain || args.gain.size[0] >= 1, "wanted at least one gain");
   op.require(args.light.size[0] == 65536, "wanted the light of 65536 codes");
   op.require(args.levels.size[0] >= 1, "wanted at least one level");
   op.require(curve[0] > 0, "wanted a knee > 0");
