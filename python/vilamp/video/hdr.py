@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+
+from .tone_map import native, tone_map
 
 # AVColorTransferCharacteristic: SMPTE ST 2084 and ARIB STD-B67.
 PQ, HLG = 16, 18
@@ -14,14 +17,21 @@ WHITE = 203.0
 PEAK = 1000.0 / WHITE
 # Brightness below which nothing is compressed.
 KNEE = 0.3
+# Above it: SCALE * (x + A) / (x + B), a hyperbola through (PEAK, 1) with slope 1 at the knee.
+A = -KNEE * KNEE * (PEAK - 1) / (KNEE * KNEE - 2 * KNEE + PEAK)
+B = (KNEE * KNEE - 2 * KNEE * PEAK + PEAK) / (PEAK - 1)
+SCALE = (B + KNEE) ** 2 / (B - A)
 
 # Linear light BT.2020 to BT.709 (ITU-R BT.2087).
 TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
     dtype=np.float32,
 )
+LUMINANCE = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
+# Luminance below which the system gamma of HLG stays as it is there.
+DARKEST = 1e-6
 ROWS = 128
-STEPS = 4095
+STEPS = 16383
 
 
 def is_hdr(transfer: int) -> bool:
@@ -35,30 +45,47 @@ def to_sdr(image: np.ndarray, transfer: int) -> np.ndarray:
     Light is decoded, the brightest component compressed smoothly from `KNEE` to the peak of
     1000 cd/m2 (hue kept), primaries converted, and the result encoded for a 2.2 display.
     """
+    return planes_to_sdr(np.moveaxis(image, 2, 0), transfer)
+
+
+def planes_to_sdr(planes: Sequence[np.ndarray], transfer: int) -> np.ndarray:
+    """The same of red, green and blue apart, uint16 `[H, W]` each.
+
+    The C++ module does it where there is one. NumPy gives the same within a level, but takes
+    several times as long.
+    """
+    if native() is None:
+        return _by_numpy(planes, transfer)
+    return tone_map(
+        planes,
+        light=_light_table(transfer),
+        gain=_gain_table() if transfer == HLG else None,
+        levels=_display_table(),
+        luminance=LUMINANCE,
+        primaries=TO_BT709,
+        curve=(KNEE, SCALE, A, B),
+    )
+
+
+def _by_numpy(planes: Sequence[np.ndarray], transfer: int) -> np.ndarray:
     light = _light_table(transfer)
     encode = _display_table()
-    out = np.empty(image.shape, dtype=np.uint8)
+    out = np.empty((*planes[0].shape, 3), dtype=np.uint8)
     # Few rows at a time: the working copies are four times as large as the picture.
-    for top in range(0, len(image), ROWS):
-        linear = light[image[top : top + ROWS]]
+    for top in range(0, len(out), ROWS):
+        linear = np.stack([light[plane[top : top + ROWS]] for plane in planes], axis=2)
         if transfer == HLG:
-            # System gamma 1.2 of a 1000 cd/m2 display (ITU-R BT.2100).
-            luma = linear @ np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
-            linear *= (np.maximum(luma, 1e-6) ** 0.2 * PEAK)[..., None]
-        brightest = np.maximum(linear.max(axis=2, keepdims=True), 1e-6)
-        linear *= _compress(brightest) / brightest
+            linear *= _system_gamma(linear @ LUMINANCE)[..., None]
+        brightest = np.maximum(linear.max(axis=2, keepdims=True), KNEE)
+        linear *= np.minimum(SCALE * (brightest + A) / (brightest + B), 1) / brightest
         linear = np.clip(linear @ TO_BT709.T, 0, 1)
         out[top : top + ROWS] = encode[(linear * STEPS + 0.5).astype(np.int16)]
     return out
 
 
-def _compress(x: np.ndarray) -> np.ndarray:
-    """Identity up to the knee, then a hyperbola through (PEAK, 1) with slope 1 at the knee."""
-    j, peak = KNEE, PEAK
-    a = -j * j * (peak - 1) / (j * j - 2 * j + peak)
-    b = (j * j - 2 * j * peak + peak) / (peak - 1)
-    curve = (b * b + 2 * b * j + j * j) / (b - a) * (x + a) / (x + b)
-    return np.where(x <= j, x, np.minimum(curve, 1))
+def _system_gamma(luminance: np.ndarray) -> np.ndarray:
+    """What scene light is multiplied with: gamma 1.2 of a 1000 cd/m2 display (ITU-R BT.2100)."""
+    return np.maximum(luminance, DARKEST) ** 0.2 * PEAK
 
 
 @lru_cache(maxsize=2)
@@ -74,6 +101,12 @@ def _light_table(transfer: int) -> np.ndarray:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
     return light.astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _gain_table() -> np.ndarray:
+    """float32 `[STEPS + 1]`: the root of HLG luminance 0..1 to `_system_gamma`."""
+    return _system_gamma(np.linspace(0, 1, STEPS + 1) ** 2).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
