@@ -187,7 +187,8 @@ def _run(
     (line,) = map(Line.of, runs)
     written = _write(line, plan, out)
     if json:
-        print_json({**line.as_dict(), "folder": str(out), "shard": str(part), "written": written})
+        about = {"folder": str(out), "shard": str(part), "failed": failed, "written": written}
+        print_json({**line.as_dict(), **about})
         return
     print_lines([line])
     say_what_counts([line])
