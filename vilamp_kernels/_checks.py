@@ -14,6 +14,10 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 def describe(value: object) -> str:
     """Short form for messages: `float32[2, 5] on cpu` for a tensor, `float32[2, 5] of numpy` for
     an array, a `repr` of bounded length for the rest."""
+    if isinstance(value, Tensor) and not is_dense(value):
+        # A nested tensor has no shape to show.
+        kind = "nested" if value.is_nested else str(value.layout).rpartition(".")[2]
+        return f"a {'masked' if kind == 'strided' else kind} tensor"
     if not (hasattr(value, "dtype") and hasattr(value, "shape")):
         return reprlib.repr(value)
     dtype = str(value.dtype).rpartition(".")[2]
@@ -32,11 +36,21 @@ def require(op: str, holds: bool, wanted: str, **given: object) -> None:
 
 
 def require_tensors(op: str, **tensors: object) -> None:
-    """All arguments are tensors on one device."""
+    """All arguments are dense tensors on one device."""
     for name, value in tensors.items():
         require(op, isinstance(value, Tensor), "a tensor or array", **{name: value})
+        require(op, is_dense(value), "a dense tensor", **{name: value})
     devices = {value.device for value in tensors.values()}
     require(op, len(devices) == 1, "tensors on one device", **tensors)
+
+
+def is_dense(value: Tensor) -> bool:
+    """Not sparse, nested or masked: the memory is the numbers, and all of them."""
+    return (
+        value.layout == torch.strided
+        and not value.is_nested
+        and not isinstance(value, torch.masked.MaskedTensor)
+    )
 
 
 def require_floats(op: str, **tensors: Tensor) -> None:

@@ -62,6 +62,11 @@ def _call(op: str, function: Callable, args: tuple, kwargs: dict, given: dict) -
         arrays |= {field: v for field, v in fields.items() if _is_array(v)}
     kinds = {_kind(value) for value in arrays.values()}
     require(op, len(kinds) < 2, "tensors only, or arrays of one library", **arrays)
+    for name, value in arrays.items():
+        masked = isinstance(value, np.ma.MaskedArray)
+        require(op, not masked, "an array without a mask (see its filled())", **{name: value})
+    if kinds == {np.ndarray} and any(value is torch.bfloat16 for value in given.values()):
+        _require_bfloat16(op)
 
     def convert(value: Any) -> Any:
         if hasattr(value, "_fields"):
@@ -77,6 +82,17 @@ def _call(op: str, function: Callable, args: tuple, kwargs: dict, given: dict) -
         return out
     like = tuple(arrays.values())
     return tuple(_like(like, t) for t in out) if isinstance(out, tuple) else _like(like, out)
+
+
+def _require_bfloat16(op: str) -> None:
+    """Say before the work that NumPy has no type for a result in bf16."""
+    try:
+        importlib.import_module("ml_dtypes")
+    except ImportError as error:
+        raise ValueError(
+            f"{op}: wanted ml_dtypes, of which NumPy's bfloat16 is (pip install ml_dtypes), or "
+            "another dtype; given dtype torch.bfloat16 for arrays of numpy"
+        ) from error
 
 
 def _kind(value: object) -> type:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .config_fields import is_file, read_json, shown
 from .errors import CheckpointError
+from .finite import all_finite
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
 """The small model that comes with the package; `"default"` stands for it."""
@@ -155,8 +156,9 @@ def load_weights(
         tensors: from `stored_tensors`.
         dtype, device: of the parameters.
     Raises:
-        CheckpointError: keys are missing, too many, of the wrong shape or not floats, all listed,
-            or a file fails while it is read.
+        CheckpointError: keys are missing, too many, of the wrong shape or not floats, or hold
+            numbers that are not finite or overflow in `dtype`, all listed; or a file fails while
+            it is read.
     """
     wanted = {published_key(name): name for name, _ in model.named_parameters()}
     stored = {key: tensor for key, tensor in tensors.items() if not _DERIVED_KEYS.search(key)}
@@ -165,6 +167,7 @@ def load_weights(
         stored.pop(_HEAD, None)
     _require_match({key: model.get_parameter(name) for key, name in wanted.items()}, stored)
     places = _places_of_parameters(model)
+    finite: dict[str, Tensor] = {}
     for file in sorted({tensor.file for tensor in stored.values()}):
         try:
             with safe_open(file, framework="pt") as reader:
@@ -172,10 +175,15 @@ def load_weights(
                     values = reader.get_tensor(key)
                     kind = dtype if values.ndim else torch.float32
                     values = nn.Parameter(values.to(device=device, dtype=kind), False)
+                    finite[key] = all_finite(values)
                     for module, leaf in places[wanted[key]]:
                         setattr(module, leaf, values)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file}: {error}") from error
+    # Looked at together: on a GPU each look waits for the device.
+    good = torch.stack(list(finite.values())).tolist()
+    bad = [key for key, holds in zip(finite, good, strict=True) if not holds]
+    _require_finite({key: stored[key] for key in bad}, dtype)
 
 
 def published_key(name: str) -> str:
@@ -234,6 +242,27 @@ def _require_match(wanted: Mapping[str, Tensor], stored: Mapping[str, StoredTens
     )
     if problems:
         raise CheckpointError("weights do not fit config.json: " + "; ".join(problems))
+
+
+def _require_finite(bad: Mapping[str, StoredTensor], dtype: torch.dtype) -> None:
+    """Say of tensors that are not finite once loaded whether the file or the dtype is to blame."""
+    if not bad:
+        return
+    name, largest = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
+    damaged, overflowing = [], []
+    for key, tensor in sorted(bad.items()):
+        with safe_open(tensor.file, framework="pt") as reader:
+            values = reader.get_tensor(key)
+        if all_finite(values):
+            overflowing.append(f"{key} with numbers up to {float(values.abs().max()):.3g}")
+        else:
+            damaged.append(f"{key} {tensor.dtype}")
+    problems = _listed("NaN or infinite in the file", damaged)
+    problems += _listed(f"overflow in {name}, which ends at {largest:.3g}", overflowing)
+    wider = {torch.float16: "try --dtype bf16", torch.bfloat16: "try --dtype fp32"}
+    other = "use another copy of the model"
+    advice = other if damaged else wider.get(dtype, other)
+    raise CheckpointError(f"weights are not finite: {'; '.join(problems)}; {advice}")
 
 
 def _listed(problem: str, items: list[str]) -> list[str]:

@@ -19,3 +19,15 @@ class VideoError(ViLAMPError):
 
 class InputError(ViLAMPError):
     """An argument such as the question, a shape or a setting is unusable."""
+
+
+class NotFiniteError(InputError):
+    """Numbers inside the model became NaN or infinite, so there is no answer.
+
+    `question`: number of the question that this concerns, among those asked together; None where
+    it concerns all of them.
+    """
+
+    def __init__(self, message: str, question: int | None = None):
+        super().__init__(message)
+        self.question = question

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from .errors import InputError
+from .finite import LOGITS, PROMPT, all_finite, not_finite, working_dtype
 from .kv_cache import can_rewind, fixed_cache, rewind
 from .limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
 
@@ -84,6 +86,7 @@ def decode(
     Raises:
         InputError: an empty prompt, a negative `max_new_tokens`, a `temperature` not above 0 or a
             `prefill_chunk` below 1.
+        NotFiniteError: the logits of a token are NaN or infinite.
     """
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[0] != 1 or inputs_embeds.shape[1] == 0:
         raise InputError(f"inputs_embeds: wanted [1, S, H], got {list(inputs_embeds.shape)}")
@@ -100,9 +103,14 @@ def decode(
             hidden = _forward(language_model, cache, input_ids=step)
         # Only the last position of the prompt needs logits: of all 16,000 they would take 10 GB.
         row = language_model.lm_head(hidden[0, -1]).float()
+        # NaN counts as the greatest. One that is -inf among others is never chosen.
+        greatest = float(row.max())
+        if not math.isfinite(greatest):
+            stage = LOGITS if all_finite(inputs_embeds) else PROMPT
+            raise not_finite(stage, working_dtype(language_model.dtype, row.device))
         if do_sample:
             # In fp64, from the largest down: no temperature above 0 overflows.
-            chances = torch.softmax((row - row.max()).cpu().double() / temperature, dim=-1)
+            chances = torch.softmax((row - greatest).cpu().double() / temperature, dim=-1)
             token = int(torch.multinomial(chances, 1, generator=generator))
         else:
             token = int(row.argmax())

@@ -17,6 +17,9 @@ from .errors import InputError
 SELECTORS = ("dks", "uniform", "top-k", "clusters", "aks", "mmr", "dpp", "bolt")
 MERGINGS = ("dfm", "mean", "max", "queries", "none")
 
+LARGEST_LOGIT = 3.4e38
+"""Where fp32, in which weights of patches are computed, ends."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -55,6 +58,26 @@ class Method:
             raise InputError(f"alpha: wanted more than 0, got {self.alpha:g}")
         if self.lam is not None and not math.isfinite(self.lam):
             raise InputError(f"lam: wanted a finite number, got {self.lam:g}")
+        # A model's own alpha is not known here, and at most 1.
+        self.require_finite_weights(1.0)
+
+    def require_finite_weights(self, own_alpha: float) -> None:
+        """Refuse numbers with which the softmax of `dfm` overflows.
+
+        Args:
+            own_alpha: the model's, which counts where there is none of the method.
+        Raises:
+            InputError: they do.
+        """
+        alpha = own_alpha if self.alpha is None else self.alpha
+        lam = 1.0 if self.lam is None else self.lam
+        # Both cosines are at most 1.
+        if not alpha or not (1 + abs(lam)) / abs(alpha) < LARGEST_LOGIT:
+            whose = "the model's alpha" if self.alpha is None else "alpha"
+            raise InputError(
+                f"{whose} {alpha:g} with lam {lam:g}: the weights of patches are not finite; "
+                "wanted a larger alpha or a smaller lam"
+            )
 
 
 PAPER = Method()

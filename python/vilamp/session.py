@@ -26,7 +26,17 @@ import torch
 from torch import Tensor
 
 from .cache import Cache
-from .errors import InputError, VideoError
+from .errors import InputError, NotFiniteError, VideoError
+from .finite import (
+    FRAMES,
+    KEYFRAMES,
+    MERGED,
+    PATCHES,
+    QUESTION,
+    SCORES,
+    FiniteCheck,
+    working_dtype,
+)
 from .frame_store import FrameStore
 from .generate import check_options
 from .memory import MemoryKeeper, Plan, Work
@@ -131,8 +141,8 @@ class VideoSession:
         fps, sampling, max_frames: as in `open_video`, when `video` is not open yet.
     Raises:
         VideoError: the video cannot be opened.
-        InputError: a number of keyframes, batch or budget below 1, or `fps` and the like for a
-            video that is open already.
+        InputError: a number of keyframes, batch or budget below 1, weights of the merging that
+            would not be finite, or `fps` and the like for a video that is open already.
 
     `close()`, or the end of a `with` block, gives up what is held: the spooled frames, embeddings
     and tokens.
@@ -160,6 +170,8 @@ class VideoSession:
             raise InputError(
                 f"{', '.join(how_to_open)}: the video is open already; give it to open_video"
             )
+        if method.merging == "dfm":
+            method.require_finite_weights(float(model.composer_projector.tau))
         self.model = model
         self.source = video if isinstance(video, FrameSource) else open_video(video, **how_to_open)
         self.method = method
@@ -211,6 +223,7 @@ class VideoSession:
 
         Raises:
             InputError: an empty question, a budget that is too small, or out of memory.
+            NotFiniteError: embeddings or scores are NaN or infinite.
             VideoError: no frame of the video can be decoded.
         """
         self._require_open()
@@ -228,6 +241,7 @@ class VideoSession:
             The keyframes, and `[S, H]`: the tokens of all frames in time order.
         Raises:
             InputError: an empty question.
+            NotFiniteError: see `answers`.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         self._require_open()
@@ -242,6 +256,7 @@ class VideoSession:
         Raises:
             InputError: an empty question, an option that cannot be used, a budget that is too
                 small, or out of memory.
+            NotFiniteError: see `answers`.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         (answer,) = self.answers([question], **options)
@@ -277,6 +292,8 @@ class VideoSession:
         Raises:
             InputError: an empty question, an option that cannot be used, a budget that is too
                 small, or out of memory.
+            NotFiniteError: numbers inside the model became NaN or infinite; says where first, and
+                for which question.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         self._require_open()
@@ -297,7 +314,8 @@ class VideoSession:
         try:
             with self._memory.within(_FEWER_FRAMES):
                 results = self._read(questions, prompts, plan, illustrate, merged, timings)
-            for question, prompt, result in zip(questions, prompts, results, strict=True):
+            exchanges = zip(questions, prompts, results, strict=True)
+            for number, (question, prompt, result) in enumerate(exchanges):
                 self._require_open()
                 # Taken out of the list: what was answered need not be held for the next question.
                 visual, pictures = merged.pop(0)
@@ -311,6 +329,7 @@ class VideoSession:
                 with (
                     _timed(timings, "answer", self.model.device),
                     self._memory.within(remedy),
+                    _of_question(number),
                 ):
                     self._memory.for_answering(plan)
                     self._progress("answer", 0, None)
@@ -380,12 +399,15 @@ class VideoSession:
         if self._embeds is None:
             known = self._frames.embeddings()
             if known is None:
-                embeds, times = [], []
+                embeds, times, finite = [], [], self._finite_check()
                 for batch in self._counted("embed", self._frames.for_clip(self._batch)):
                     embeds.append(self._towers(self.model.embed_frames, batch.pixels))
                     times += batch.times
+                    finite.see(FRAMES, embeds[-1:])
                 if not embeds:
                     raise VideoError(f"{self.source.info.path}: no frame could be decoded")
+                # Before they are kept: what is not finite must not reach the cache.
+                finite.require()
                 known = torch.cat(embeds), times
                 self._frames.keep_embeddings(*known)
             self._embeds, self._times = known
@@ -405,10 +427,13 @@ class VideoSession:
         ]
         pictures: list[list[Illustration]] = [[] for _ in visuals]
         every = set().union(*shown)
+        finite = self._finite_check()
         for batch, patches in self._patches(every):
             self._require_count(batch.end, at_most=count)
+            finite.see(PATCHES, [patches])
             pooled = self._towers.push(merger, patches, batch.start, bool(every))
             merged, weights = pooled if every else (pooled, None)
+            finite.see(MERGED, merged)
             for question, visual in enumerate(visuals):
                 visual.add(batch.start, patches, merged[question])
                 for index in sorted(batch.pictures.keys() & set(shown[question])):
@@ -418,6 +443,8 @@ class VideoSession:
             # Not beside those of the next batch.
             del batch, patches, pooled, merged, weights
         self._require_count(count, at_most=merger.position)
+        finite.see(KEYFRAMES, [visual.tokens for visual in visuals])
+        finite.require()
         return [(v.tokens, shown) for v, shown in zip(visuals, pictures, strict=True)]
 
     def _patches(self, shown: Collection[int]) -> Iterator[tuple[Batch, Tensor]]:
@@ -428,7 +455,18 @@ class VideoSession:
 
     def _select(self, embedded: Tensor) -> Selection:
         """Keyframes for questions `[Q, D]`."""
-        return self.model.select(self._embeddings(), embedded, self.keyframes, self.method)
+        embeds, finite = self._embeddings(), self._finite_check()
+        finite.see(FRAMES, [embeds])
+        finite.see(QUESTION, embedded)
+        # What is not finite would be ranked like any other.
+        finite.require()
+        selection = self.model.select(embeds, embedded, self.keyframes, self.method)
+        finite.see(SCORES, selection.scores)
+        finite.require()
+        return selection
+
+    def _finite_check(self) -> FiniteCheck:
+        return FiniteCheck(working_dtype(self.model.dtype, self.model.device))
 
     @property
     def _batch(self) -> int:
@@ -489,6 +527,16 @@ class VideoSession:
             for index, by_score in chosen
         ]
         return SelectionResult(question, keyframes, scores, list(self._times))
+
+
+@contextmanager
+def _of_question(number: int) -> Iterator[None]:
+    """Numbers that are not finite in here are those of one question."""
+    try:
+        yield
+    except NotFiniteError as error:
+        error.question = number
+        raise
 
 
 @contextmanager

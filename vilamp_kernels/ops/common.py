@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,11 +22,15 @@ def cast(dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def scalar(op: str, name: str, value: float | Tensor, like: Tensor) -> Tensor:
-    """A float or 0-d tensor as a 0-d tensor on the device of `like`."""
+    """A float or 0-d tensor as a 0-d tensor on the device of `like`. A tensor is not looked at,
+    which on a GPU would mean waiting for it."""
     if not isinstance(value, Tensor):
         require(op, isinstance(value, (int, float, torch.SymFloat)), "a number", **{name: value})
+        dtype = acc_dtype(like)
+        if isinstance(value, (int, float)):
+            require_usable(op, name, value, dtype)
         # A fill, not a copy: nothing waits for the device.
-        return torch.full((), value, dtype=acc_dtype(like), device=like.device)
+        return torch.full((), value, dtype=dtype, device=like.device)
     require_tensors(op, **{name: value, "patches": like})
     require(
         op,
@@ -34,6 +39,18 @@ def scalar(op: str, name: str, value: float | Tensor, like: Tensor) -> Tensor:
         **{name: value},
     )
     return value
+
+
+def require_usable(op: str, name: str, value: float, dtype: torch.dtype) -> None:
+    """ValueError for an alpha or lam that would make every weight NaN, also once it is rounded."""
+    limits = torch.finfo(dtype)
+    rounded = str(dtype).removeprefix("torch.")
+    if name == "alpha":
+        # An infinite alpha gives the plain mean.
+        holds = abs(value) == math.inf or limits.smallest_normal <= abs(value) <= limits.max
+        require(op, holds, f"an alpha that is neither 0 nor NaN in {rounded}", alpha=value)
+    else:
+        require(op, abs(value) <= limits.max, f"a {name} that is finite in {rounded}", lam=value)
 
 
 def differentiable(op: str, backward: Callable, setup_context: Callable) -> Callable:

@@ -29,8 +29,8 @@ class StreamingMerger:
         projection: learned maps; None for the plain pooling. A last linear layer in it is folded
             once, here.
     Raises:
-        ValueError: a shape, dtype or device disagrees, or a number in `references` is not in
-            -1..N-1.
+        ValueError: a shape, dtype or device disagrees, alpha or lam as in `differential_pool`, or
+            a number in `references` is not in -1..N-1.
 
     The tokens of all batches, put together, are those of the one-shot op with the whole video as
     its bank, up to rounding, for any split. A frame may be compared with a later one (policy

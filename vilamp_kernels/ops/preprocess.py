@@ -111,9 +111,13 @@ def _check(target: PixelTarget) -> None:
             size=size,
         )
     for name, values in (("mean", mean), ("std", std)):
-        holds = isinstance(values, Sequence) and len(values) == 3
-        require(OP, holds, "one number per channel", **{name: values})
+        holds = isinstance(values, Sequence) and len(values) == 3 and all(map(_is_finite, values))
+        require(OP, holds, "one finite number per channel", **{name: values})
     require(OP, all(value != 0 for value in std), "a std that is not 0", std=std)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) <= torch.finfo(torch.float32).max
 
 
 def _are_lengths(values: object, count: int) -> bool:

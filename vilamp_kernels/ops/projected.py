@@ -199,8 +199,9 @@ def projected_differential_pool(
         none, in the dtype of the patches; with `return_weights` the pair of them and the weights
         `[B, Q, N, M]` in fp32 (fp64 for fp64).
     Raises:
-        ValueError: a shape, dtype or device disagrees; on a CPU also an assignment outside
-            -2..R-1 (elsewhere the nearest row is used).
+        ValueError: a shape, dtype or device disagrees; alpha is 0 or NaN or lam not finite, also
+            once rounded to fp32 (fp64 for fp64), where they are floats: tensors are not looked at;
+            on a CPU also an assignment outside -2..R-1 (elsewhere the nearest row is used).
     Gradients: all floating inputs, through both outputs, first order.
     Autocast: runs in the dtype of the patches; accumulates in fp32 or wider in any case.
     Source: Cheng et al. 2025, arXiv:2504.02438; the merging module of the released code.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.transformers_model import TransformersVideoModel, evenly_spaced, pictures_at
+from ..finite import ATTENTION, all_finite, not_finite, working_dtype
 from ..generate import PREFILL_CHUNK, prefill
 from ..kv_cache import fixed_cache
 from ..video import FrameSource
@@ -81,6 +82,8 @@ class WatchedViLAMP:
         shares = Shares(vision)
         with question_rows(model.language_model.model, words, vision.positions, shares.add):
             _read(model, embeds, int(words[0]))
+        if not all(map(all_finite, shares.on_video)):
+            raise not_finite(ATTENTION, working_dtype(model.dtype, model.device))
         return Watched(shares, selection.times, _features(embeds[0], vision))
 
 
@@ -124,6 +127,8 @@ class WatchedTransformers:
                 self.model.model(**inputs, use_cache=False, logits_to_keep=1)
         finally:
             hook.remove()
+        if not all(map(all_finite, shares.on_video)):
+            raise not_finite(ATTENTION, self.model.model.dtype)
         return Watched(shares, times, _features(embeds[0][0], vision))
 
 

@@ -191,9 +191,13 @@ def _run(
     wanted = plan.settings(measured)
     runs = [run for run in read_runs(out) if run.settings == as_json(wanted)]
     (line,) = map(Line.of, runs)
+    if failed and not line.run.rows:
+        # A note beside "0 of 900" would be easy to miss.
+        raise InputError(f"no question could be answered, {failed[0][0]}: {failed[0][1]}")
     written = _write(line, plan, out)
     if json:
-        print_json({**line.as_dict(), "folder": str(out), "shard": str(part), "written": written})
+        about = {"folder": str(out), "shard": str(part), "failed": failed, "written": written}
+        print_json({**line.as_dict(), **about})
         return
     print_lines([line])
     say_what_counts([line])

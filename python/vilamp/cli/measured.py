@@ -16,7 +16,7 @@ from rich.table import Table
 from vilamp.cli.options import DTYPES
 from vilamp.cli.output import OutputFile, note, print_json
 from vilamp.cli.progress import ProgressBars
-from vilamp.errors import InputError
+from vilamp.errors import InputError, NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,8 +75,12 @@ def measured(
 ) -> None:
     """Measure, print and write; lengths that are in the CSV already are not run again.
 
+    A length whose answer failed because numbers were not finite is named and has no row: the others
+    are measured all the same.
+
     Raises:
         CheckpointError, InputError, VideoError: see `vilamp.profile.fresh.measure_fresh`.
+        NotFiniteError: of the last length, when all have failed.
     """
     from vilamp.cli.profile import drawings_in
     from vilamp.profile.measured_plot import PICTURES, pictures
@@ -86,23 +90,34 @@ def measured(
     drawings = drawings_in(output.plot, PICTURES) if output.plot else {}
     sheet = Sheet(checked.path) if checked else None
     rows, known = [], 0
+    failed: list[tuple[int, NotFiniteError]] = []
     with _video(video, lengths[-1]) as path, ProgressBars() as bars:
         total, done = len(SWEEPS) * sum(lengths), 0
         bars("measure", 0, total)
         for frames in lengths:
             row = sheet.find(asked, frames) if sheet else None
-            if row is None:
-                row = _run(asked, path, frames, _share(bars, frames, done, total), debug)
-                if sheet:
-                    sheet.add(row)
-            else:
+            if row is not None:
                 known += 1
-            rows.append(row)
+                rows.append(row)
+            else:
+                try:
+                    row = _run(asked, path, frames, _share(bars, frames, done, total), debug)
+                except NotFiniteError as error:
+                    failed.append((frames, error))
+                else:
+                    rows.append(row)
+                    if sheet:
+                        sheet.add(row)
             done += len(SWEEPS) * frames
             bars("measure", done, total)
+    if not rows:
+        raise failed[-1][1]
+    for frames, error in failed:
+        note(f"{frames:,} frames not measured: {error}")
     for name, content in (pictures(rows) if drawings else {}).items():
         drawings[name].write(content)
-    _show(asked, rows, known, sheet, [o.path for o in drawings.values()], output.json)
+    pictures_at = [o.path for o in drawings.values()]
+    _show(asked, rows, known, [frames for frames, _ in failed], sheet, pictures_at, output.json)
 
 
 def _run(asked: Request, video: str, frames: int, progress: Callable, debug: bool) -> MeasuredRow:
@@ -146,6 +161,7 @@ def _show(
     asked: Request,
     rows: list[MeasuredRow],
     known: int,
+    failed: list[int],
     sheet: Sheet | None,
     pictures: list[Path],
     json: bool,
@@ -156,6 +172,7 @@ def _show(
             {
                 "settings": {"frames": [row.measured.frames for row in rows], **asdict(asked)},
                 "rows": [row.as_dict() for row in rows],
+                "failed": failed,
                 "written": [str(path) for path in written],
             }
         )
@@ -173,7 +190,7 @@ def _show(
     console.print(_times(rows))
     console.print(TIMES_SAY, style="dim")
     if known:
-        note(f"{known} of {len(rows)} lengths were in {sheet.path} already")
+        note(f"{known} of {len(rows) + len(failed)} lengths were in {sheet.path} already")
     for path in written:
         print(f"written: {path}", file=sys.stderr)
 

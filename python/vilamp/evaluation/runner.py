@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ..errors import VideoError
+from ..errors import NotFiniteError, VideoError
 from .results import Results
 
 T = TypeVar("T")
@@ -32,8 +32,9 @@ def run(
         results: where the rows go, with the key as `id`.
         progress: called as `progress("questions", done, total)`.
     Returns:
-        The questions of videos that could not be read, with the reason. They count as not answered,
-        so that a later run tries them again.
+        The questions of videos that could not be read, and those for which the numbers inside the
+        model were not finite, with the reason. They count as not answered, so that a later run
+        tries them again.
     Raises:
         ValueError: `work` gave fewer or more rows than it was asked for.
         ViLAMPError: whatever else `work` raises; rows that came before stay.
@@ -45,20 +46,28 @@ def run(
     report = progress or (lambda phase, done, total: None)
     report(PHASE, answered, total)
     for group, names in zip(groups, keys, strict=True):
-        missing = [i for i, name in enumerate(names) if name not in done]
-        if not missing:
-            continue
-        waiting = [names[i] for i in missing]
-        try:
-            for row in work([group[i] for i in missing]):
-                if not waiting:
-                    raise ValueError("run: more answers than questions")
-                results.append({"id": waiting.pop(0), **row})
-                answered += 1
-                report(PHASE, answered, total)
-        except VideoError as error:
-            failed += [(name, str(error)) for name in waiting]
-            continue
-        if waiting:
-            raise ValueError(f"run: no answer to {waiting[0]}")
+        left = {name: item for name, item in zip(names, group, strict=True) if name not in done}
+        while left:
+            asked = list(left)
+            waiting = list(asked)
+            try:
+                for row in work(list(left.values())):
+                    if not waiting:
+                        raise ValueError("run: more answers than questions")
+                    name = waiting.pop(0)
+                    results.append({"id": name, **row})
+                    del left[name]
+                    answered += 1
+                    report(PHASE, answered, total)
+            except VideoError as error:
+                failed += [(name, str(error)) for name in waiting]
+                break
+            except NotFiniteError as error:
+                lost = waiting if error.question is None else [asked[error.question]]
+                failed += [(name, str(error)) for name in lost]
+                # The others are asked again: one question must not cost them their answers.
+                left = {name: left[name] for name in waiting if name not in lost}
+                continue
+            if waiting:
+                raise ValueError(f"run: no answer to {waiting[0]}")
     return failed

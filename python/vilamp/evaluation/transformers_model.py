@@ -8,6 +8,7 @@ with their times, else as one image each.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError, VideoError
+from ..finite import LOGITS, not_finite
 from ..inputs import device_of, dtype_of
 from ..video import FrameSource
 from ..video.fit import fit
@@ -72,12 +74,28 @@ class TransformersVideoModel:
     def answers(self, video: FrameSource, questions: Sequence[Question]) -> Iterator[Reply]:
         numbers = evenly_spaced(len(video), self.frames)
         pictures, times = pictures_at(video, numbers)
-        for question in questions:
+        for number, question in enumerate(questions):
             inputs = self.inputs(pictures, question.text, times, video.info.duration)
-            ids = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+            ids = self.model.generate(
+                **inputs,
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                logits_processor=[partial(self._require_finite, number)],
+            )
             new = ids[:, inputs["input_ids"].shape[1] :]
             (text,) = self.processor.batch_decode(new, skip_special_tokens=True)
             yield Reply(text.strip(), numbers)
+
+    def _require_finite(self, number: int, ids: Tensor, logits: Tensor) -> Tensor:
+        """The logits `[1, V]` of the next token of a question, as they are.
+
+        Raises:
+            NotFiniteError: one is NaN or infinite. -inf among others is a token that is ruled out.
+        """
+        # NaN counts as the greatest.
+        if not torch.isfinite(logits.max()):
+            raise not_finite(LOGITS, self.model.dtype, number)
+        return logits
 
     def inputs(
         self,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..finite import all_finite
 from .simple import NAME
 
 FILE = "learned_queries.safetensors"
@@ -39,7 +40,7 @@ class LearnedQueries(nn.Module):
         """Those that were trained for the model of a folder, in fp32.
 
         Raises:
-            CheckpointError: there are none, or they are not of these widths.
+            CheckpointError: there are none, they are not of these widths, or not finite.
         """
         path = folder / FILE
         if not path.is_file():
@@ -55,6 +56,8 @@ class LearnedQueries(nn.Module):
             raise CheckpointError(
                 f"{path}: no learned queries for this model ({reason})"
             ) from error
+        if not all(all_finite(tensor) for tensor in tensors.values()):
+            raise CheckpointError(f"{path}: holds numbers that are NaN or infinite")
         return queries.requires_grad_(False)
 
     def weights(self, patches: Tensor, questions: Tensor) -> Tensor:

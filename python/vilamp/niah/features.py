@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..cache import Cache, key
 from ..errors import VideoError
+from ..finite import FRAMES, PATCHES, FiniteCheck, working_dtype
 from ..tower_batches import TowerBatches
 from ..video.fit import fit
 from .playlist import Opened, Piece, Playlist
@@ -73,6 +74,7 @@ class Features:
             on_frames: called with a number of frames when they have been computed.
         Raises:
             VideoError: the file cannot be read, or has changed.
+            NotFiniteError: embeddings or patches are NaN or infinite.
         """
         content = opened.fingerprint(piece.path)
         computed: Iterator[tuple[int, Part]] | None = None
@@ -85,6 +87,7 @@ class Features:
                 if computed is None:
                     computed = self._compute(opened, piece.path, start, size, on_frames)
                 part = self._wanted(computed, start, piece)
+                self._require_finite(part)
                 tensors = dict(zip(("embeds", "patches"), part, strict=True))
                 self._cache.store(KIND, name, tensors, {})
             a, b = max(piece.first, start) - start, min(piece.stop, stop) - start
@@ -97,6 +100,13 @@ class Features:
             if begin == start:
                 return part
         raise VideoError(f"{piece.path}: changed while it was read, it ends early")
+
+    def _require_finite(self, part: Part) -> None:
+        """What is not finite must not reach the cache."""
+        finite = FiniteCheck(working_dtype(self._model.dtype, self._model.device))
+        finite.see(FRAMES, part[:1])
+        finite.see(PATCHES, part[1:])
+        finite.require()
 
     def _load(self, name: str, count: int) -> Part | None:
         found = self._cache.load(KIND, name)

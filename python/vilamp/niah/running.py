@@ -45,7 +45,7 @@ def run_model(
         rendered: read each case's one real file instead of its play list.
         progress: called as `progress("questions", done, total)`.
     Returns:
-        The questions whose videos could not be read, with the reason.
+        The questions that could not be answered, with the reason; see `runner.run`.
     Raises:
         InputError: the folder holds answers of other cases or settings, or cannot be written.
     """

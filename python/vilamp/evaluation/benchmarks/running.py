@@ -126,7 +126,7 @@ def run_benchmark(
         shard: which part of the videos; all when None.
         progress: called as `progress("questions", done, total)`.
     Returns:
-        The questions whose videos could not be read, with the reason.
+        The questions that could not be answered, with the reason; see `runner.run`.
     Raises:
         InputError: the folder holds answers of this name with other settings, or cannot be
             written; or subtitles cannot be read.
