@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..text_files import open_regular
 from .results import LONGEST_LINE, SUFFIX, read_rows, require_same
 from .shards import Shard
 
@@ -55,7 +56,7 @@ def answered_elsewhere(
 
 def _has_first_line(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.readline(LONGEST_LINE).endswith(b"\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
