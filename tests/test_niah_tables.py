@@ -171,6 +171,8 @@ def test_names_do_not_break_a_table():
 
 def test_a_heat_map_of_odd_names():
     # Dollars are formulas to matplotlib, and these are none.
+    from vilamp.niah.plot import heat_maps
+
     heat_maps([Measured("$x_{$", [row(0)])], title="costs $\\frac$ \n \udcff")
 
 
