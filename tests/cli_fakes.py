@@ -64,9 +64,11 @@ class FakeSession:
         self,
         questions: list[str],
         *,
+        queries: list[str | None] | None = None,
         on_question: Callable[[str], None] | None = None,
         **options: object,
     ) -> Iterator[Answer]:
+        self.model.queries = queries
         for question in questions:
             if on_question:
                 on_question(question)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from vilamp import InputError, VideoError
 from vilamp.evaluation.intervals import wilson
-from vilamp.evaluation.parts import answered_elsewhere, part_of
+from vilamp.evaluation.parts import OtherParts, part_of
 from vilamp.evaluation.results import LONGEST_LINE, Results, read_rows
 from vilamp.evaluation.runner import run
 from vilamp.evaluation.shards import Shard
@@ -168,7 +168,7 @@ def test_a_long_answer_and_one_about_a_file_whose_name_is_no_text_come_back(tmp_
 def test_a_run_without_any_answer_stands_in_nobodys_way(tmp_path):
     path, other = part_of(tmp_path, "m", Shard()), {**SETTINGS, "model": "other"}
     Results(path, other).close()
-    assert answered_elsewhere(tmp_path, "m", Shard(2, 2), SETTINGS) == set()
+    assert OtherParts(tmp_path, "m", Shard(2, 2), SETTINGS).answered() == set()
     Results(path, SETTINGS).close()
     assert read_rows(path) == (json.loads(json.dumps(SETTINGS)), [])
 
@@ -176,9 +176,9 @@ def test_a_run_without_any_answer_stands_in_nobodys_way(tmp_path):
 def test_other_settings_in_another_part_are_refused(tmp_path):
     with Results(part_of(tmp_path, "m", Shard(1, 2)), SETTINGS) as results:
         results.append({"id": "a"})
-    assert answered_elsewhere(tmp_path, "m", Shard(2, 2), SETTINGS) == {"a"}
+    assert OtherParts(tmp_path, "m", Shard(2, 2), SETTINGS).answered() == {"a"}
     with pytest.raises(InputError, match="other settings"):
-        answered_elsewhere(tmp_path, "m", Shard(2, 2), {**SETTINGS, "model": "n"})
+        OtherParts(tmp_path, "m", Shard(2, 2), {**SETTINGS, "model": "n"}).answered()
 
 
 def test_two_processes_do_not_share_a_file(tmp_path):

@@ -1,7 +1,9 @@
 """Tables and heat maps of known answers."""
 
+import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -138,6 +140,40 @@ def test_heat_maps_side_by_side(two):
     assert has(picture, 0.5) > 20 * has(alone, 0.5)
     other = [Measured("one", [row(0), row(1, 10000, 0.5)])]
     assert heat_maps(other) and heat_maps(two, "detail") != heat_maps(two, "overall")
+
+
+def cells_of(line):
+    """As GitHub splits a row: an escaped bar belongs to its cell."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1]]
+
+
+def test_names_do_not_break_a_table():
+    kinds = ["a|b", "c\\|d", "e\nf", "g\r\n| h |", "<b>_i_*j*`k`", "snake_case", "\udcff\u2028"]
+    one, other = (
+        Measured(name, [row(n, kind=kind) for n, kind in enumerate(kinds)])
+        for name in ("x|y\n- z", "plain")
+    )
+    page = as_markdown([one, other])
+    page.encode()
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    assert {len(cells_of(line)) for line in tables} == {3, 4}
+    assert cells_of(by_length([one, other]).splitlines()[0]) == ["frames", r"x\|y - z", "plain"]
+    lines = by_kind([one], 2000).splitlines()
+    assert len(lines) == 2 + len(kinds) + 1
+    assert [cells_of(line)[0] for line in lines[2:-1]] == [
+        *(r"a\|b (1)", r"c\\\|d (1)", "e f (1)", r"g \| h \| (1)"),
+        *(r"\<b\>\_i\_\*j\*\`k\` (1)", "snake_case (1)", "? (1)"),
+    ]
+    assert page.splitlines()[-2].startswith(r"- x\|y - z: ")
+    assert len(list(csv.reader(io.StringIO(as_csv([one]))))) == 1 + len(kinds) + 1
+    as_csv([one]).encode()
+
+
+def test_a_heat_map_of_odd_names():
+    # Dollars are formulas to matplotlib, and these are none.
+    from vilamp.niah.plot import heat_maps
+
+    heat_maps([Measured("$x_{$", [row(0)])], title="costs $\\frac$ \n \udcff")
 
 
 def test_parts_of_a_run_are_read_together(tmp_path):

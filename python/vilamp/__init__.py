@@ -2,7 +2,8 @@
 
 >>> from vilamp import ViLAMP
 >>> model = ViLAMP.from_pretrained("default")
->>> print(model.session("demo/video.mp4").ask("In what place do you see the pink cross?").text)
+>>> with model.session("demo/video.mp4") as session:
+...     print(session.ask("In what place do you see the pink cross?").text)
 """
 
 from __future__ import annotations

@@ -7,14 +7,15 @@ import sys
 # cores that decode the next frames; asleep they leave them to the decoder.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from vilamp.cli.app import run
-
 
 def main() -> None:
     """Run the command line on sys.argv and exit with its status."""
-    # An answer or a file name may hold letters that the terminal's encoding has not.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+    from vilamp.cli.streams import prepare
+
+    prepare()
+    # Imported only now: a file that an import opens would take the place of a closed stream.
+    from vilamp.cli.app import run
+
     sys.exit(run(sys.argv[1:]))
 
 

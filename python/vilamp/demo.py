@@ -22,6 +22,7 @@ from vilamp.cli.describe import model_as_dict
 from vilamp.cli.errors import exit_status
 from vilamp.cli.output import OutputFile, terminal_text
 from vilamp.cli.progress import ProgressBars
+from vilamp.cli.streams import prepare
 from vilamp.clock import clock
 from vilamp.drawn import Case, draw_video
 from vilamp.model import ViLAMP
@@ -53,11 +54,11 @@ def demo(folder: Path, seconds: float = SECONDS) -> None:
         model = ViLAMP.from_pretrained("default")
         frames = open_video(video)
         # One session: what the first question computes serves the others.
-        session = model.session(frames, progress=bars)
-        exchanges = [
-            Exchange(session.ask(case.question, illustrate=merged_frames), case.answer)
-            for case in cases
-        ]
+        with model.session(frames, progress=bars) as session:
+            exchanges = [
+                Exchange(session.ask(case.question, illustrate=merged_frames), case.answer)
+                for case in cases
+            ]
 
     console.print(comparison(cases, exchanges))
     output.write(page(Report.of(frames, exchanges, model_as_dict("default", model))).encode())
@@ -99,6 +100,7 @@ def comparison(cases: list[Case], exchanges: list[Exchange]) -> Table:
 
 def main() -> None:
     """Run the demonstration in the folder that the first argument names."""
+    prepare()
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     sys.exit(exit_status(lambda: demo(folder)))
 

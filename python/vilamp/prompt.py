@@ -17,6 +17,8 @@ IMAGE_TOKEN_ID = -200
 """Stands in the ids where `<image>` stands in the text, and is replaced by the video's tokens."""
 
 END_OF_TURN = "<|im_end|>"
+SHOWN = 40
+"""Characters of a query in a message about it."""
 
 _BEFORE = f"<|im_start|>system\nYou are a helpful assistant.{END_OF_TURN}\n<|im_start|>user\n"
 _AFTER = "\n{question}" + END_OF_TURN + "\n<|im_start|>assistant\n"
@@ -69,10 +71,48 @@ def build_prompt(tokenizer, clip_tokenizer, question: str, query: str | None = N
     )
 
 
+@dataclass(frozen=True)
+class QueryRead:
+    """How much of a query CLIP reads."""
+
+    query: str
+    characters: int
+    """Read, from the start of the query."""
+    tokens: int
+    """Most that CLIP reads, the marks at both ends included."""
+    needed: int
+    """Tokens that the whole query takes."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is read."""
+        return self.needed <= self.tokens
+
+    def __str__(self) -> str:
+        start = " ".join(self.query[:SHOWN].split())
+        return (
+            f"frames are ranked by the first {self.characters:,} of {len(self.query):,} characters "
+            f'of "{start}...": CLIP reads {self.tokens} tokens, the text has {self.needed:,}; '
+            "a shorter query is read whole (`ask --query`)"
+        )
+
+
+def query_read(clip_tokenizer, query: str) -> QueryRead:
+    """How much of a query the ids of `query_ids` hold."""
+    most = clip_tokenizer.model_max_length
+    # Not verbose: that a text is too long is said by whoever asked.
+    whole = clip_tokenizer(query, verbose=False)
+    needed = len(whole["input_ids"])
+    if needed <= most:
+        return QueryRead(query, len(query), most, needed)
+    cut = clip_tokenizer(query, truncation=True, max_length=most, return_offsets_mapping=True)
+    return QueryRead(query, max(end for _, end in cut["offset_mapping"]), most, needed)
+
+
 def query_ids(clip_tokenizer, query: str) -> tuple[Tensor, Tensor]:
     """What frames are ranked by, in CLIP's ids: ids and attention mask, int64 `[1, T]`.
 
-    A text longer than CLIP's context is cut; its end mark stays.
+    A text longer than CLIP's context is cut, see `query_read`; its end mark stays.
 
     Raises:
         InputError: the query is empty.

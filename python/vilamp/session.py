@@ -41,7 +41,7 @@ from .frame_store import FrameStore
 from .generate import check_options
 from .memory import MemoryKeeper, Plan, Work
 from .method import PAPER, Method
-from .prompt import position_notes
+from .prompt import position_notes, query_read
 from .sweeps import Batch
 from .text_stream import TextStream
 from .tower_batches import TowerBatches
@@ -184,6 +184,8 @@ class VideoSession:
         self._towers = TowerBatches()
         self._smaller_chunks: list[str] = []
         self._longest_prompt = 0
+        # By query, so that one that is asked twice is noted once.
+        self._cut_queries: dict[str, str] = {}
         self._waiting: list[list] = []
         self._closed = False
 
@@ -208,8 +210,9 @@ class VideoSession:
 
     @property
     def notes(self) -> list[str]:
-        """What should be known about how the video was read, one line each."""
+        """What should be known about how the queries and the video were read, one line each."""
         return [
+            *self._cut_queries.values(),
             *self._frames.notes,
             *self._memory.notes,
             *self._towers.notes,
@@ -230,7 +233,7 @@ class VideoSession:
         self._memory.prepare(self._work(questions=1, answered=False))
         with self._memory.within(_FEWER_FRAMES):
             self._memory.for_selection()
-            query = self.model.embed_query(question)
+            query = self._embed_query(question)
             return self._result(question, self._select(query), 0)
 
     @torch.no_grad()
@@ -245,7 +248,7 @@ class VideoSession:
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         self._require_open()
-        query = self.model.embed_query(question)
+        query = self._embed_query(question)
         selection = self._select(query)
         ((visual, _),) = self._merge(query, selection, [()])
         return self._result(question, selection, 0), visual
@@ -281,6 +284,7 @@ class VideoSession:
         Args:
             questions: what is asked; also what frames are ranked by.
             queries: what frames are ranked by instead, where one is not None; one per question.
+                What CLIP does not read of a long one is said in `notes`.
             max_new_tokens: longest answer.
             on_question: called with each question before its answer begins.
             on_text: called with each piece of an answer as soon as it is readable.
@@ -304,6 +308,8 @@ class VideoSession:
         prompts = [
             self.model.tokenize(text, query) for text, query in zip(questions, queries, strict=True)
         ]
+        for text, query in zip(questions, queries, strict=True):
+            self._note_cut(text if query is None else query)
         longest = max(prompt.input_ids.shape[1] for prompt in prompts)
         plan = self._memory.prepare(
             self._work(len(questions), text_tokens=longest, new_tokens=max_new_tokens)
@@ -485,6 +491,16 @@ class VideoSession:
             picture=(info.width, info.height),
             **more,
         )
+
+    def _embed_query(self, query: str) -> Tensor:
+        embedded = self.model.embed_query(query)
+        self._note_cut(query)
+        return embedded
+
+    def _note_cut(self, query: str) -> None:
+        read = query_read(self.model.clip_tokenizer, query)
+        if not read.whole:
+            self._cut_queries[query] = str(read)
 
     def _note_smaller_chunk(self, chunk: int) -> None:
         self._smaller_chunks = [

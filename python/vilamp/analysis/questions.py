@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..evaluation.benchmarks.places import inside
+from ..text_files import read_text
 
 LARGEST_LIST = 64 << 20
 """Bytes of a list of questions that are read at most."""
@@ -31,12 +32,10 @@ def listed(path: Path) -> list[list[Asked]]:
         InputError: no such file, or a line that is not like that.
     """
     try:
-        if path.stat().st_size > LARGEST_LIST:
-            raise InputError(f"--questions: {path} is larger than {LARGEST_LIST >> 20} MiB")
         # Not splitlines: strings of JSON may contain other line ends than this one.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--questions: cannot read {path} ({error})") from error
+        lines = read_text(path, LARGEST_LIST).split("\n")
+    except InputError as error:
+        raise InputError(f"--questions: {error}") from error
     found = [
         _asked(line, number, path) for number, line in enumerate(lines, start=1) if line.strip()
     ]

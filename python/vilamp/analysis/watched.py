@@ -59,9 +59,9 @@ class WatchedViLAMP:
     @torch.no_grad()
     def __call__(self, video: FrameSource, questions: Sequence[str]) -> Iterator[Watched]:
         """See `Watch`; the questions share the reading of the video."""
-        session = self.model.session(video, **self._options)
-        for question in questions:
-            yield self._watched(question, *session.visual(question))
+        with self.model.session(video, **self._options) as session:
+            for question in questions:
+                yield self._watched(question, *session.visual(question))
 
     def _watched(self, question: str, selection: SelectionResult, visual: Tensor) -> Watched:
         model = self.model

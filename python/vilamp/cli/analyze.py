@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from vilamp.cli.loading import load_model, open_cache, open_frames
 from vilamp.cli.options import Sampling, Settings, asked
 from vilamp.cli.output import OutputFile, note, print_json
 from vilamp.cli.progress import ProgressBars
-from vilamp.errors import InputError
+from vilamp.errors import CheckpointError, InputError
 from vilamp.limits import MOST_FRAMES
 
 if TYPE_CHECKING:
@@ -151,10 +150,11 @@ def _watch(settings: Settings, frames: int, bars: ProgressBars) -> tuple[Watch, 
 
 def _kind(model: str) -> str | None:
     """The model type that a folder's config states."""
+    from vilamp.config_fields import read_json
+
     try:
-        config = json_format.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
-        return config.get("model_type")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return read_json(Path(model) / "config.json").get("model_type")
+    except (CheckpointError, OSError):
         return None
 
 

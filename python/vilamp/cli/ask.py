@@ -19,8 +19,9 @@ from vilamp.cli.describe import (
 )
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes, size
-from vilamp.cli.output import OutputFile, print_json, terminal_text
+from vilamp.cli.output import OutputFile, attempt, note, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
+from vilamp.errors import InputError, ViLAMPError
 from vilamp.limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
 from vilamp.method import Method
 
@@ -38,6 +39,14 @@ def ask(
             help="What to ask of the video; several questions share the reading of it.",
         ),
     ],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--query",
+            metavar="TEXT",
+            help="Rank frames by this, not by the question; one for all questions or one for each.",
+        ),
+    ] = None,
     model: options.Model = "default",
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -100,12 +109,14 @@ def ask(
     )
     method = Method(selector, merging, tau=tau, alpha=alpha, lam=lam)
     questions = [asked(question) for question in questions]
+    queries = _queries(query or [], len(questions))
     spool_bytes = size(spool, "--spool")
     frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(report, "--report", video) if report else None
 
     frames = open_frames(video, settings)
-    answers = []
+    answers: list[Answer] = []
+    failed: Exception | None = None
     with ProgressBars() as bars:
         loaded = load_model(settings, bars)
         session = loaded.session(
@@ -120,9 +131,10 @@ def ask(
             progress=bars,
         )
         with session:
-            stream = AnswerStream(bars, titled=len(questions) > 1)
-            for answer in session.answers(
+            stream = AnswerStream(bars, titled=len(questions) > 1, needed=output is None)
+            found = session.answers(
                 questions,
+                queries=queries,
                 max_new_tokens=max_new_tokens,
                 do_sample=temperature > 0,
                 temperature=temperature or 1.0,
@@ -130,10 +142,17 @@ def ask(
                 on_question=None if json else stream.begin,
                 on_text=None if json else stream,
                 illustrate=_worth_showing if output else None,
-            ):
-                answers.append(answer)
-                if not json:
-                    print(f"\n\n{keyframe_lines(answer.selection.keyframes)}")
+            )
+            try:
+                for answer in found:
+                    answers.append(answer)
+                    if not json:
+                        stream(f"\n\n{keyframe_lines(answer.selection.keyframes)}\n")
+            except ViLAMPError as error:
+                # A later question failed: what was answered before is delivered all the same.
+                if not answers:
+                    raise
+                failed = error
 
     used = {
         **asdict(method),
@@ -147,9 +166,14 @@ def ask(
         "spool": spool_bytes,
         "cache": cache,
     }
+    written = False
     if output:
-        given = {name: value for name, value in used.items() if value is not None}
-        _write_report(output, frames, answers, {**model_as_dict(model, loaded), **given})
+        given = {"query": query, **used}
+        given = {name: value for name, value in given.items() if value is not None}
+        about = {**model_as_dict(model, loaded), **given}
+        # The answer is printed all the same where a disk is full.
+        unwritten = attempt(_write_report, output, frames, answers, about)
+        written, failed = unwritten is None, failed or unwritten
     if json:
         shared = {
             "video": frames_as_dict(frames, answers[0].selection),
@@ -157,18 +181,45 @@ def ask(
             "settings": used,
             "memory": memory_as_dict(session.plan),
             "notes": session.notes,
-            "report": str(output.path) if output else None,
+            "report": str(output.path) if written else None,
         }
-        found = [_as_dict(answer) for answer in answers]
-        print_json({**found[0], **shared} if len(found) == 1 else {"answers": found, **shared})
+        each = [
+            _as_dict(answer, ranked_by or answer.question)
+            for answer, ranked_by in zip(answers, queries, strict=False)
+        ]
+        stream.failed = attempt(
+            print_json, {**each[0], **shared} if len(queries) == 1 else {"answers": each, **shared}
+        )
     say_notes(settings, frames.skipped, session.notes)
-    if output and not json:
+    if written and not json:
         print(f"report: {output.path}", file=sys.stderr)
+    if stream.failed and not isinstance(stream.failed, BrokenPipeError):
+        # Hours of work may be in it, and stderr is what is left to say it on.
+        for answer in answers:
+            note(f"the answer to {answer.question!r} is: {answer.text}")
+    if failed or stream.failed:
+        raise failed or stream.failed
 
 
-def _as_dict(answer: Answer) -> dict[str, object]:
+def _queries(given: list[str], questions: int) -> list[str | None]:
+    """For each question the text that frames are ranked by; None for the question itself.
+
+    Raises:
+        InputError: one is empty, or there is neither one for all nor one for each.
+    """
+    texts = [asked(text, "--query") for text in given]
+    if len(texts) not in (0, 1, questions):
+        raise InputError(
+            f"--query: wanted one for all questions or one for each of {questions}, "
+            f"got {len(texts)}"
+        )
+    return texts if len(texts) == questions else (texts or [None]) * questions
+
+
+def _as_dict(answer: Answer, query: str) -> dict[str, object]:
     return {
         "question": answer.question,
+        "query": query,
         "answer": answer.text,
         "keyframes": keyframes_as_dicts(answer.selection.keyframes),
         "tokens": {
@@ -183,12 +234,18 @@ def _as_dict(answer: Answer) -> dict[str, object]:
 class AnswerStream:
     """Prints answers as they are generated; the bars leave the screen before the first piece.
 
-    `titled`: each under its question.
+    Args:
+        titled: whether each answer is printed under its question.
+        needed: whether the work ends when nobody reads stdout any more; else it goes on for what
+            is written elsewhere.
+
+    `failed` is the error that keeps answers from being printed, None while there is none.
     """
 
-    def __init__(self, bars: ProgressBars, titled: bool = False) -> None:
-        self._bars, self._titled = bars, titled
+    def __init__(self, bars: ProgressBars, titled: bool = False, needed: bool = True) -> None:
+        self._bars, self._titled, self._needed = bars, titled, needed
         self._first = True
+        self.failed: OSError | None = None
 
     def begin(self, question: str) -> None:
         """The next answer is to this question."""
@@ -200,8 +257,14 @@ class AnswerStream:
     def __call__(self, piece: str) -> None:
         """Print one piece of the answer at once."""
         self._bars.close()
-        sys.stdout.write(terminal_text(piece))
-        sys.stdout.flush()
+        if self.failed is None:
+            try:
+                sys.stdout.write(terminal_text(piece))
+                sys.stdout.flush()
+            except OSError as error:
+                self.failed = error
+                if self._needed and isinstance(error, BrokenPipeError):
+                    raise
 
 
 def _worth_showing(selection: SelectionResult) -> list[int]:

@@ -119,4 +119,4 @@ def _present(value: str | None) -> str:
 
 
 def _missing(reason: str) -> str:
-    return f"[yellow]–[/yellow] {escape(reason)}"
+    return f"[yellow]-[/yellow] {escape(reason)}"

@@ -11,6 +11,9 @@ from vilamp.cli import options
 from vilamp.cli.output import OutputFile, print_json, terminal_text
 from vilamp.errors import InputError
 
+LONGEST_NAME = 40
+"""Characters of a kind in the name of a file; file systems take 255 bytes."""
+
 
 def plot(
     folder: Annotated[
@@ -46,7 +49,10 @@ def plot(
     }
     # A picture per kind too, where there are few.
     for kind in kinds if 1 < len(kinds) <= 6 else []:
-        name = "".join(c if c.isalnum() else "-" for c in kind.lower())
+        name = "".join(c if c.isalnum() else "-" for c in kind.lower())[:LONGEST_NAME]
+        # Kinds may differ in other characters only.
+        while f"heat-map-{name}.png" in contents:
+            name += "-"
         contents[f"heat-map-{name}.png"] = heat_maps(measured, kind, f"{kind} questions")
     written = []
     for name, content in contents.items():

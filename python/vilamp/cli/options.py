@@ -248,14 +248,17 @@ def budget_bytes(text: str | None) -> int | None:
     return count
 
 
-def asked(question: str) -> str:
-    """The question without surrounding space, as text that every encoder takes.
+def asked(text: str, what: str = "the question") -> str:
+    """A question or query without surrounding space.
 
     Raises:
-        InputError: nothing is left of it.
+        InputError: nothing is left of it, or it is not UTF-8.
     """
-    # Bytes of the command line that are no UTF-8 arrive as lone surrogates.
-    question = question.encode("utf-8", "replace").decode("utf-8").strip()
-    if not question:
-        raise InputError("the question is empty")
-    return question
+    try:
+        # Bytes of the command line that the locale has no letter for arrive as lone surrogates.
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8").strip()
+    except UnicodeError as error:
+        raise InputError(f"{what}: wanted UTF-8, got bytes of another encoding") from error
+    if not text:
+        raise InputError(f"{what} is empty")
+    return text

@@ -7,9 +7,10 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from vilamp.errors import InputError
+from vilamp.errors import InputError, ViLAMPError
 
 
 def terminal_text(text: str) -> str:
@@ -32,10 +33,25 @@ def note(text: str) -> None:
     print(f"note: {one_line(text)}", file=sys.stderr)
 
 
+def attempt(write: Callable[..., None], *arguments: object) -> OSError | ViLAMPError | None:
+    """Write something; gives the error that keeps it from being written, for the command to raise
+    once all else is delivered."""
+    try:
+        write(*arguments)
+    except (OSError, ViLAMPError) as error:
+        return error
+    return None
+
+
 def print_json(value: object) -> None:
-    """Print one JSON object on stdout; NaN and infinity, which JSON has not, become null."""
+    """Print one JSON object on stdout; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        OSError: stdout cannot be written.
+    """
     json.dump(_finite(value), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def _finite(value: object) -> object:

@@ -21,7 +21,7 @@ from vilamp.cli.describe import (
 )
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes
-from vilamp.cli.output import OutputFile, print_json
+from vilamp.cli.output import OutputFile, attempt, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
 from vilamp.method import Method
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vilamp.video import FrameSource
 
 METER = 24
+"""Characters of the longest bar."""
 
 
 def select(
@@ -70,7 +71,7 @@ def select(
         sampling=sampling,
     )
     method = Method(selector, tau=tau)
-    query = asked(query)
+    query = asked(query, "the query")
     frames_at_once, most_bytes = batch_size(batch), budget_bytes(budget)
     output = OutputFile(sheet, "--sheet", video) if sheet else None
 
@@ -93,9 +94,11 @@ def select(
         # Kept here: the sheet reads the video once more, and only as far as it must.
         skipped = frames.skipped
         seen = frames_as_dict(frames, found)
+        unwritten = None
         if output:
             bars("sheet", 0, None)
-            _write_sheet(output, frames, found)
+            # The keyframes are printed all the same where a disk is full.
+            unwritten = attempt(_write_sheet, output, frames, found)
 
     if json:
         print_json(
@@ -116,17 +119,21 @@ def select(
                 },
                 "memory": memory_as_dict(session.plan, answered=False),
                 "notes": session.notes,
-                "sheet": str(output.path) if output else None,
+                "sheet": str(output.path) if output and not unwritten else None,
             }
         )
     else:
-        Console(highlight=False).print(_table(found.keyframes))
+        console = Console(highlight=False)
+        console.print(_table(found.keyframes, console.encoding))
     say_notes(settings, skipped, session.notes)
+    if unwritten:
+        raise unwritten
     if output and not json:
         print(f"sheet: {output.path}", file=sys.stderr)
 
 
-def _table(keyframes: Sequence[Keyframe]) -> Table:
+def _table(keyframes: Sequence[Keyframe], encoding: str) -> Table:
+    bar = "━" if encoding.startswith("utf") else "="
     scores = [keyframe.score for keyframe in keyframes if math.isfinite(keyframe.score)]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     table = Table(box=None, pad_edge=False)
@@ -142,7 +149,7 @@ def _table(keyframes: Sequence[Keyframe]) -> Table:
             str(keyframe.index),
             f"{keyframe.score:.3f}",
             keyframe.chosen,
-            "━" * max(1, round(METER * level)) if math.isfinite(level) else "",
+            bar * max(1, round(METER * level)) if math.isfinite(level) else "",
         )
     return table
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..text_files import open_regular, require_regular
 
 SUFFIX = ".jsonl"
 LONGEST_LINE = 64 << 20
@@ -40,6 +41,7 @@ class Results:
             self._file = path.open("a+b")
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        require_regular(self._file, path)
         try:
             self._take(settings)
         except BaseException:
@@ -130,7 +132,7 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b"")):
                 if line.endswith(b"\n"):
                     yield _parsed(line, path, number)

@@ -13,14 +13,15 @@ from typing import Any
 from ..errors import InputError
 from ..evaluation.benchmarks.letters import LETTERS
 from ..evaluation.benchmarks.places import inside
+from ..text_files import read_text
 from .playlist import Opened, Playlist, Segment
 
 NAME = "cases.jsonl"
 VERSION = 1
 MOST_FRAMES = 1_000_000
 """Of a case."""
-LONGEST_LINE = 1 << 20
-"""Bytes."""
+LARGEST_FILE = 256 << 20
+"""Bytes of a file of cases; one with 10,000 questions has a few MiB."""
 MALFORMED = (
     *(ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError),
     RecursionError,
@@ -166,10 +167,10 @@ def read_cases(folder: Path, root: Path | None = None) -> Cases:
     """
     path = folder / NAME
     try:
-        with path.open(encoding="utf-8") as file:
-            lines = list(iter(lambda: file.readline(LONGEST_LINE), ""))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); see `vilamp niah build`") from error
+        # Not splitlines: strings of JSON may contain other line ends than this one.
+        lines = read_text(path, LARGEST_FILE).removesuffix("\n").split("\n")
+    except InputError as error:
+        raise InputError(f"{error}; see `vilamp niah build`") from error
     try:
         head = json.loads(lines[0])
         if head["vilamp_niah"] != VERSION:

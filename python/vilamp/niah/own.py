@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import InputError, ViLAMPError
 from ..evaluation.benchmarks.letters import LETTERS
 from ..evaluation.benchmarks.places import inside
+from ..text_files import read_text
 from .cases import MALFORMED, AskedQuestion, Needle, options_of, text_of
 from .planning import Grid, Haystack, Source
 from .playlist import Opened, whole_frames
@@ -51,11 +52,10 @@ def read_own(
         InputError: the file is not as above, names a video outside `root`, or too little is left.
         VideoError: a video cannot be read.
     """
+    text = read_text(path, LARGEST_FILE)
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: larger than a file of questions can be")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     try:
         needles = [

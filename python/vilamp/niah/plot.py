@@ -41,7 +41,7 @@ def heat_maps(measured: Sequence[Measured], kind: str = ALL, title: str = "") ->
                     ink = "white" if percent < 60 else "black"
                     axis.text(x, y, f"{percent:.0f}", ha="center", va="center", color=ink)
         share = model.share(kind=kind)
-        axis.set_title(f"{model.name}: {share.percent:.1f}%", fontsize=10)
+        axis.set_title(_plain(f"{model.name}: {share.percent:.1f}%"), fontsize=10, parse_math=False)
         axis.set_xticks(range(len(lengths)), [_short(n) for n in lengths])
         axis.set_yticks(range(len(depths)), [f"{100 * d:g}%" for d in depths])
         axis.set_xlabel("frames")
@@ -50,10 +50,15 @@ def heat_maps(measured: Sequence[Measured], kind: str = ALL, title: str = "") ->
     axes[0].set_ylabel("depth of the needle")
     figure.colorbar(image, ax=axes, label="right answers, %", fraction=0.03, pad=0.02)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(_plain(title), fontsize=11, parse_math=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130)
     return content.getvalue()
+
+
+def _plain(text: str) -> str:
+    """On one line, without characters that no font has."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _short(frames: int) -> str:

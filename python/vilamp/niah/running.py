@@ -11,7 +11,7 @@ from typing import Any
 
 from ..evaluation.benchmarks.places import inside
 from ..evaluation.models import VideoModel
-from ..evaluation.parts import answered_elsewhere, part_of, slug
+from ..evaluation.parts import OtherParts, claims_of, part_of, slug
 from ..evaluation.results import Results
 from ..evaluation.runner import Progress, run
 from ..evaluation.shards import Shard
@@ -66,14 +66,20 @@ def run_model(
         for (_, question), reply in zip(group, replies, strict=True):
             yield row_of(case, question, reply.text, reply.frames, cases.fps)
 
-    elsewhere = answered_elsewhere(folder, name, shard, settings)
-    with Results(part_of(folder, name, shard), settings) as results:
+    others = OtherParts(folder, name, shard, settings)
+    others.answered()
+    with (
+        Results(part_of(folder, name, shard), settings) as results,
+        claims_of(folder, name) as claims,
+    ):
         return run(
-            [[a for a in group if key(a) not in elsewhere] for group in shard.take(groups)],
+            shard.take(groups),
             key,
             work,
             results,
             progress,
+            claims=claims,
+            elsewhere=others.answered,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,7 +190,8 @@ def as_csv(measured: Sequence[Measured]) -> str:
                         numbers = (share.percent, *share.interval)
                         writer.writerow(
                             (
-                                *(model.name, n, f"{depth:g}", kind, share.right, share.count),
+                                *(plain_text(model.name), n, f"{depth:g}", plain_text(kind)),
+                                *(share.right, share.count),
                                 *(f"{number:.1f}" for number in numbers),
                             )
                         )
@@ -217,10 +219,27 @@ def _summary(model: Measured) -> str:
     ends = ", ".join(
         f"{model.share(frames=m)} at {m:,} frames" for m in dict.fromkeys((lengths[0], lengths[-1]))
     )
-    return f"- {model.name}: {ends}; lowest cell {share} ({n:,} frames, depth {100 * depth:g}%)"
+    lowest = f"lowest cell {share} ({n:,} frames, depth {100 * depth:g}%)"
+    return f"- {markdown_text(model.name)}: {ends}; {lowest}"
 
 
 def _markdown(heads: list[str], lines: list[str], cells: list[list[str]]) -> str:
-    rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    rows += [[line, *row] for line, row in zip(lines, cells, strict=True)]
+    rows = [heads, *([line, *row] for line, row in zip(lines, cells, strict=True))]
+    rows = [list(map(markdown_text, row)) for row in rows]
+    rows.insert(1, ["---", *["---:"] * (len(heads) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+_MARKS = re.compile(r"[\\`*\[\]<>|&~#]|(?<!\w)_|_(?!\w)")
+"""Characters that Markdown takes for more than themselves; in a word `_` is none."""
+
+
+def markdown_text(text: str) -> str:
+    """A name as it stands, on one line, in a table or a line of Markdown."""
+    printable = "".join(c if c.isprintable() else " " for c in plain_text(text))
+    return _MARKS.sub(r"\\\g<0>", " ".join(printable.split()))
+
+
+def plain_text(text: str) -> str:
+    """The text with question marks for halves of surrogate pairs, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

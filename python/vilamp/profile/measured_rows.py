@@ -11,11 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..text_files import read_text
 from .measure import Measurement, Request
 from .phases import ALL_PHASES, CALLER_PHASES
 
 KINDS = ("resident", "allocated", "reserved")
 """Of memory, as `vilamp.profile.peaks` has them."""
+LARGEST_FILE = 64 << 20
+"""Bytes of a file of measurements; a row takes about one KiB."""
 _COUNTS = ("frames", "tokens", "keyframes", "new_tokens")
 
 
@@ -98,9 +101,9 @@ class Sheet:
         self.path = path
         self._lines: list[dict[str, str]] = []
         try:
-            text = path.read_text("utf-8") if path.exists() else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--csv: cannot read {path}: {error}") from error
+            text = read_text(path, LARGEST_FILE) if path.exists() else ""
+        except InputError as error:
+            raise InputError(f"--csv: {error}") from error
         whole = text[: text.rfind("\n") + 1]
         if whole and not whole.startswith(_header()):
             raise InputError(

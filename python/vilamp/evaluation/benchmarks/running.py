@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import InputError
 from ...video import open_video
 from ..models import Question, VideoModel
-from ..parts import answered_elsewhere, begun_parts, part_of, slug
+from ..parts import OtherParts, begun_parts, claims_of, part_of, slug
 from ..results import Results, read_rows
 from ..runner import Progress, run
 from ..shards import Shard
@@ -142,10 +142,21 @@ def run_benchmark(
         for item, reply in zip(items, model.answers(video, asked), strict=True):
             yield row_of(plan.benchmark, item, reply.text, reply.frames)
 
-    elsewhere = answered_elsewhere(folder, name, shard, settings)
-    groups = [[i for i in group if i.id not in elsewhere] for group in shard.take(plan.groups())]
-    with Results(part_of(folder, name, shard), settings) as results:
-        return run(groups, lambda item: item.id, work, results, progress)
+    others = OtherParts(folder, name, shard, settings)
+    others.answered()
+    with (
+        Results(part_of(folder, name, shard), settings) as results,
+        claims_of(folder, name) as claims,
+    ):
+        return run(
+            shard.take(plan.groups()),
+            lambda item: item.id,
+            work,
+            results,
+            progress,
+            claims=claims,
+            elsewhere=others.answered,
+        )
 
 
 def row_of(benchmark: Benchmark, item: Item, reply: str, frames: Sequence[int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
+from ...text_files import read_text
 from .tables import Row, read_json, rows_of
 
 LARGEST = 32 << 20
@@ -65,13 +66,8 @@ def seconds(clock: str) -> float:
 
 def _srt(path: Path) -> Iterator[tuple[float, float, str]]:
     """A block is a number, a span of time, and lines until an empty one."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: larger than {LARGEST} bytes, no subtitles are")
-        # A byte that is no UTF-8 costs one letter, not the run.
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    # A byte that is no UTF-8 costs one letter, not the run.
+    text = read_text(path, LARGEST, errors="replace")
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         lines = block.strip().split("\n")
         for number, line in enumerate(lines[:2]):
@@ -83,9 +79,7 @@ def _srt(path: Path) -> Iterator[tuple[float, float, str]]:
 
 def _json(path: Path) -> Iterator[tuple[float, float, str]]:
     """LongVideoBench has two forms: `start`, `end`, `line`, and `timestamp`, `text`."""
-    if path.is_file() and path.stat().st_size > LARGEST:
-        raise InputError(f"{path}: larger than {LARGEST} bytes, no subtitles are")
-    for row in rows_of(read_json(path), str(path)):
+    for row in rows_of(read_json(path, LARGEST), str(path)):
         if "timestamp" in row.fields:
             times = row.fields["timestamp"]
             if not isinstance(times, list) or len(times) != 2:

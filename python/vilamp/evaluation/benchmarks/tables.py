@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...sizes import size_text
+from ...text_files import open_regular, read_text
 
 LARGEST = 128 << 20
 """Bytes of a table; the largest of the published ones has a few MB."""
 MOST_ROWS = 5_000_000
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = LARGEST) -> Any:
     """The value of a JSON file.
 
     Raises:
-        InputError: it cannot be read, is larger than `LARGEST`, or is no JSON.
+        InputError: it cannot be read, is larger than `most` bytes, or is no JSON.
     """
-    return _parsed(_text(path), str(path))
+    return _parsed(read_text(path, most), str(path))
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -30,7 +32,7 @@ def read_json_lines(path: Path) -> list[Any]:
         InputError: as `read_json`, with the number of the line.
     """
     # Not splitlines: strings of JSON may contain other line ends than this one.
-    lines = _text(path).split("\n")
+    lines = read_text(path, LARGEST).split("\n")
     return [_parsed(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -47,19 +49,22 @@ def read_parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
         raise InputError(
             f'{path}: reading parquet needs pyarrow (pip install "vilamp-kernels[eval]")'
         ) from error
-    try:
-        file = parquet.ParquetFile(path)
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        size = sum(group.total_byte_size for group in groups)
-        if size > LARGEST or file.metadata.num_rows > MOST_ROWS:
-            raise InputError(f"{path}: {size} bytes unpacked, no table of questions is so large")
-        missing = [name for name in columns if name not in file.schema_arrow.names]
-        if missing:
-            raise InputError(f"{path}: has no column {missing[0]!r}")
-        return file.read(columns=list(columns)).to_pylist()
-    except (ArrowException, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: not a parquet file that can be read ({reason})") from error
+    with open_regular(path) as opened:
+        try:
+            file = parquet.ParquetFile(opened)
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            size = sum(group.total_byte_size for group in groups)
+            if size > LARGEST or file.metadata.num_rows > MOST_ROWS:
+                raise InputError(
+                    f"{path}: {size_text(size)} unpacked, no table of questions is so large"
+                )
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: has no column {missing[0]!r}")
+            return file.read(columns=list(columns)).to_pylist()
+        except (ArrowException, OSError) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(f"{path}: not a parquet file that can be read ({reason})") from error
 
 
 class Row:
@@ -134,15 +139,6 @@ def rows_of(values: Any, where: str) -> Iterator[Row]:
         raise InputError(f"{where}: wanted a list, got {type(values).__name__}")
     for number, value in enumerate(values, 1):
         yield Row(value, f"{where}, row {number}")
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: larger than {LARGEST} bytes, no table of questions is")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
 
 
 def _parsed(text: str, where: str) -> Any:
