@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import oracles
-import torch
 from torch import Tensor
 
 import vilamp_kernels as vk
@@ -52,7 +51,5 @@ def pool(patches, queries, references, assignment, alpha, lam, maps=None):
 
 def assert_pool_within_budget(outputs, *inputs) -> None:
     """Tokens and weights of one video against the truth for these inputs of `pool_truth`."""
-    # In fp64 the oracle rounds as the op does.
-    sides = 2 if outputs[0].dtype == torch.float64 else 1
     for out, truth in zip(outputs, pool_truth(*inputs), strict=True):
-        assert_within_budget(out, truth, sides=sides)
+        assert_within_budget(out, truth)
