@@ -9,13 +9,13 @@ whatever library, processor or order of summation; no fp32 kernel takes part in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from types import FunctionType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -71,6 +71,8 @@ def _contents(value: object) -> object:
     if isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
         return tuple(value.shape), value.dtype, sha256(plain.numpy()).hexdigest()
+    if isinstance(value, np.ndarray):
+        return _contents(torch.from_numpy(value.copy()))
     if isinstance(value, list | tuple):
         return tuple(map(_contents, value))
     if isinstance(value, dict):
@@ -95,9 +97,10 @@ def _computed(formula: Callable[[], object], unit: float) -> list[Truth]:
 class Roundings(TorchDispatchMode):
     """Gives every step a random error as large as its roundings, each of `unit` of a number.
 
-    A sum of n terms gets sqrt(n) roundings of the sum of their sizes. That is above what any order
-    of summation loses, but for a small chance (Higham and Mary 2019), and with the factor that a
-    budget has, for up to 16 terms, it is the certain bound of n roundings.
+    A sum of n terms t, added up in an order of no regard to their signs, passes through sums whose
+    mean square is below s^2 + the sum of t^2, s being the result; so the n roundings of these come
+    to sqrt(n) `unit` times the root of it (Higham and Mary 2019: roundings add up like random
+    numbers). Any order that a library takes is one of these: one by one, in blocks or in a tree.
     """
 
     def __init__(self, unit: float, seed: int):
@@ -118,13 +121,17 @@ class Roundings(TorchDispatchMode):
                 return _IN_STEPS[name](*args, **kwargs)
         if func.is_view or name in EXACT:
             return func(*args, **kwargs)
-        size = _size_of_terms(name, args, kwargs)
+        if not any(isinstance(a, Tensor) and a.is_floating_point() for a in args):
+            return func(*args, **kwargs)
+        terms = _terms_of_sum(name, args, kwargs)
         out = func(*args, **kwargs)
         if not isinstance(out, Tensor) or not out.is_floating_point():
             return out
-        if size is None:
+        if terms is None:
             factors = self._row(out, _row_of_factors(out.device, out.dtype, self.unit))
             return out.mul_(factors) if name.endswith("_") else out * factors
+        count, squares = terms
+        size = (count * (out.square() + squares)).sqrt()
         # Infinity less infinity would be NaN.
         error = (self._row(out, _row_of_signs(out.device, out.dtype)) * size).nan_to_num(0, 0, 0)
         return (out if name.endswith("_") else out.clone()).add_(error, alpha=self.unit)
@@ -151,35 +158,36 @@ def _row_of_factors(device: torch.device, dtype: torch.dtype, unit: float) -> Te
     return 1 + unit * _row_of_signs(device, dtype)
 
 
-def _size_of_terms(name: str, args: tuple, kwargs: dict) -> Tensor | None:
-    """Sizes of the terms of a sum, times the square root of their number; None for other steps.
+def _terms_of_sum(name: str, args: tuple, kwargs: dict) -> tuple[int, Tensor] | None:
+    """How many terms each sum of a step has, and the sum of their squares; None for other steps.
 
     Taken before an operation in place changes its terms.
     """
     plain = name.removesuffix("_")
     if plain in PRODUCTS:
-        first, second = (args[i].abs() for i in PRODUCTS[plain])
-        sizes = first @ second
+        first, second = (args[i].square() for i in PRODUCTS[plain])
+        squares = first @ second
         if plain.startswith(("add", "badd")):
-            sizes = sizes + args[0].abs()
-        return math.sqrt(first.shape[-1] + 1) * sizes
+            squares = squares + args[0].square()
+        return first.shape[-1] + 1, squares
     if plain == "convolution":
         x, weight, bias, *rest = args
-        sizes = torch.convolution(
-            x.abs(), weight.abs(), None if bias is None else bias.abs(), *rest
-        )
-        return math.sqrt(weight[0].numel() + 1) * sizes
+        bias = None if bias is None else bias.square()
+        squares = torch.convolution(x.square(), weight.square(), bias, *rest)
+        return weight[0].numel() + 1, squares
     if plain == "index_add":
         to, dim, index, rows = args
-        return math.sqrt(len(index)) * to.abs().index_add(dim, index, rows.abs())
-    if plain in ("sum", "mean"):
-        sizes = getattr(torch, plain)(args[0].abs(), *args[1:], **kwargs)
-        return math.sqrt(args[0].numel() / max(sizes.numel(), 1)) * sizes
+        return len(index) + 1, to.square().index_add(dim, index, rows.square())
     if plain == "cumsum":
-        return math.sqrt(args[0].shape[args[1]]) * torch.cumsum(args[0].abs(), *args[1:], **kwargs)
+        return args[0].shape[args[1]], torch.cumsum(args[0].square(), *args[1:], **kwargs)
+    if plain in ("sum", "mean"):
+        squares = torch.sum(args[0].square(), *args[1:], **kwargs)
+        terms = args[0].numel() // max(squares.numel(), 1)
+        return terms, squares / terms**2 if plain == "mean" else squares
     if plain == "linalg_vector_norm":
-        sizes = torch.ops.aten.linalg_vector_norm(*args, **kwargs)
-        return (1 + math.sqrt(args[0].numel() / max(sizes.numel(), 1)) / 2) * sizes
+        norm = torch.ops.aten.linalg_vector_norm(*args, **kwargs)
+        # Half the error of the sum of squares, and the root's.
+        return 1 + args[0].numel() // max(4 * norm.numel(), 1), 0 * norm
     return None
 
 
@@ -208,6 +216,9 @@ def _attention(
     attn_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
+    # Heads of the query in groups, each group with one head of keys and values.
+    groups = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(groups, 1) for t in (key, value))
     logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         outside = torch.ones(logits.shape[-2:], dtype=torch.bool, device=query.device).triu(1)

@@ -19,18 +19,24 @@ Matrices = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Sums = Callable[[np.ndarray], np.ndarray]
 
 
-def _permutation(*sizes: int) -> np.ndarray:
-    """Depends on all sizes, as a library's choice of a kernel does."""
-    return np.random.default_rng(sizes).permutation(sizes[-1])
+def _permutation(terms: int, *places: int) -> np.ndarray:
+    """Depends on all that a library may choose a kernel by."""
+    return np.random.default_rng([terms, *places]).permutation(terms)
+
+
+def _alignment(x: np.ndarray) -> int:
+    """MKL sums in another order where a vector does not begin at a multiple of 64 bytes."""
+    return x.ctypes.data % 64
 
 
 def _permuted(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    order = _permutation(a.shape[-2], b.shape[-1], a.shape[-1])
+    places = a.shape[-2], b.shape[-1], _alignment(a), _alignment(b)
+    order = _permutation(a.shape[-1], *places)
     return a[..., order] @ b[..., order, :]
 
 
 def _sum_permuted(x: np.ndarray) -> np.ndarray:
-    return x[..., _permutation(x.size, x.shape[-1])].sum(-1)
+    return x[..., _permutation(x.shape[-1], x.size, _alignment(x))].sum(-1)
 
 
 def _sequential(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -146,6 +152,11 @@ def use_order(name: str) -> torch.library.Library:
     def convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
         if transposed or groups != 1 or x.ndim != 4:
             raise NotImplementedError("only plain convolutions of pictures")
+        # One number stands for both axes.
+        stride, padding, dilation = (
+            [*given, *given][:2] if len(given) == 1 else given
+            for given in (stride, padding, dilation)
+        )
         columns = torch.nn.functional.unfold(
             x.to(_wide(x.dtype)), weight.shape[2:], dilation, padding, stride
         )
@@ -161,6 +172,8 @@ def use_order(name: str) -> torch.library.Library:
         return out.reshape(len(x), -1, *sizes).to(x.dtype)
 
     def attention(q, k, v, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None):
+        # Heads of the query in groups, each group with one head of keys and values.
+        k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
         logits = product(q, k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
         if is_causal:
             outside = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
