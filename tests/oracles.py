@@ -1,10 +1,8 @@
 """The ops written once more, as plainly as possible: loops and stock functions, any dtype.
 
-They share no code with the library. In fp64 they are the truth, in the dtype of the inputs they
-say what rounding is to be expected.
+They share no code with the library. In fp64 they are the truth.
 """
 
-import itertools
 import math
 
 import torch
@@ -106,22 +104,3 @@ def pool(patches, queries, references, assignment, alpha, lam, maps=None):
     if not tokens:
         return patches.new_empty(q, n, patches.shape[2]), patches.new_empty(q, n, m)
     return torch.stack(tokens).view(q, n, -1), torch.stack(weights).view(q, n, m)
-
-
-def scalar_terms(pull_tokens, pull_weights, patches, queries, references, assignment, *rest):
-    """How large the terms are, one for each patch, that add up to the gradients of alpha and lam:
-    the sums of their absolute values. `rest`: alpha, lam and perhaps maps, as for `pool`."""
-    alpha, lam, *maps = rest
-    sums = torch.zeros(2, dtype=torch.float64)
-    for q, n in itertools.product(range(len(queries)), range(len(patches))):
-        one = patches[n : n + 1], queries[q : q + 1], references
-        # A value of their own for each patch.
-        leaves = [torch.full(patches.shape[1:2], x).double().requires_grad_() for x in (alpha, lam)]
-        frame = assignment[q : q + 1, n : n + 1]
-        tokens, weights = pool(*(t.double() for t in one), frame, *leaves, *maps)
-        pulled = tokens[0, 0] @ pull_tokens[q, n].double()
-        if pull_weights.numel():
-            pulled += weights[0, 0] @ pull_weights[q, n].double()
-        grads = torch.autograd.grad(pulled, leaves, materialize_grads=True)
-        sums += torch.stack([grad.abs().sum() for grad in grads])
-    return sums.tolist()

@@ -10,11 +10,13 @@ import shutil
 import pytest
 import torch
 from broken_cuda import MISTAKES, Mistake, broken_cuda
+from budgets import similarity_truth, wide
 from ptx import PtxError, ptx_cuda
 from test_ptx import sparse
 
 from vilamp_kernels import reference
 from vilamp_kernels.cuda.pooling import VARIANTS
+from vilamp_kernels.rounding import truth_of
 from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs, video_frames
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,8 +75,7 @@ def check_similarity(dtype, b, n, q, d, stride, **how):
     queries = randn(b, q, d, seed=1).to(dtype)
     frames[0, n // 2] = 0  # a zero vector scores 0
     (out,), launches = in_orders(OPS.similarity, frames, queries, EPS, **how)
-    low = reference.similarity(frames, queries, EPS)
-    assert_within_budget(out, low, reference.similarity(frames.double(), queries.double(), EPS))
+    assert_within_budget(out, similarity_truth(frames, queries))
     assert (out[0, :, n // 2] == 0).all()
     return frames, launches
 
@@ -186,12 +187,10 @@ def check_pooling(dtype, b, n, m, c, stride, questions, bank, weights=True, **ho
     alpha, lam = torch.tensor(0.05), torch.tensor(0.75)
     given = (patches, queries, references, assignment, alpha, lam)
     outputs, launches = in_orders(OPS.differential_pool, *given, EPS, weights, **how)
-    low = reference.differential_pool(*given, EPS, weights)
-    doubles = (t.double() if t.is_floating_point() else t for t in given)
-    exact = reference.differential_pool(*doubles, EPS, weights)
-    # A cosine's last place is a weight's relative error of 1 / alpha last places.
-    for out, lower, ref in zip(outputs, low, exact, strict=True):
-        assert_within_budget(out, lower, ref, ulps=8)
+    doubles = [wide(t) for t in given]
+    truths = truth_of(lambda: reference.differential_pool(*doubles, EPS, weights))
+    for out, truth in zip(outputs, truths, strict=True):
+        assert_within_budget(out, truth)
     return given, launches
 
 
@@ -261,8 +260,7 @@ def far_rows(row_shape, seed=0, dtype=torch.float32):
 def check_far_similarity(**how):
     frames, queries = far_rows((64,)), randn(1, 3, 64, seed=1)
     (out,), _ = in_orders(OPS.similarity, frames, queries, EPS, **how)
-    low = reference.similarity(frames, queries, EPS)
-    assert_within_budget(out, low, reference.similarity(frames.double(), queries.double(), EPS))
+    assert_within_budget(out, similarity_truth(frames, queries))
 
 
 def check_far_selection(**how):
@@ -277,10 +275,9 @@ def check_far_pooling(**how):
     given = (far_rows((5, 64)), randn(1, 1, 64, seed=1), far_rows((5, 64), seed=2), assignment)
     given = (*given, torch.tensor(0.05), torch.tensor(1.0))
     (tokens, _), _ = in_orders(OPS.differential_pool, *given, EPS, False, **how)
-    low, _ = reference.differential_pool(*given, EPS, False)
-    doubles = (t.double() if t.is_floating_point() else t for t in given)
-    exact, _ = reference.differential_pool(*doubles, EPS, False)
-    assert_within_budget(tokens, low, exact, ulps=8)
+    doubles = [wide(t) for t in given]
+    truth, _ = truth_of(lambda: reference.differential_pool(*doubles, EPS, False))
+    assert_within_budget(tokens, truth)
 
 
 @pytest.mark.parametrize("check", [check_far_similarity, check_far_selection, check_far_pooling])

@@ -3,12 +3,14 @@
 import oracles
 import pytest
 import torch
+from budgets import assert_pool_within_budget
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import vilamp_kernels as vk
 from vilamp_kernels import reference
 from vilamp_kernels.reference import numerics
 from vilamp_kernels.reference.pooling import gather_keys
+from vilamp_kernels.rounding import truth_of
 from vilamp_kernels.testing import assert_within_budget, generator, pool_inputs
 
 OPS = ("differential_pool", "differential_pool_backward")
@@ -33,10 +35,7 @@ def check(patches, queries, references, assignment, alpha=0.05, lam=1.0):
     acc = torch.float64 if patches.dtype == torch.float64 else torch.float32
     assert tokens.dtype == patches.dtype
     assert weights.dtype == acc
-    low = oracles.pool(*(t.to(acc) for t in tensors), assignment, alpha, lam)
-    ref = oracles.pool(*(t.double() for t in tensors), assignment, alpha, lam)
-    assert_within_budget(tokens, low[0].to(tokens.dtype), ref[0])
-    assert_within_budget(weights, low[1], ref[1])
+    assert_pool_within_budget((tokens, weights), *tensors, assignment, alpha, lam)
     assert torch.equal(tokens, vk.differential_pool(*tensors, assignment, alpha, lam))
 
 
@@ -297,12 +296,9 @@ def test_gradients_in_fp32_and_less(backend, shape, questions, dtype, return_wei
         return of(*(t.to(acc) for t in grads), *given, assignment, *tail, 1e-8, [True] * 5)
 
     out = backward(torch.ops.vilamp_kernels.differential_pool_backward, low)
-    plain = backward(reference.differential_pool_backward, torch.float32)
-    exact = backward(reference.differential_pool_backward, torch.float64)
-    one = [t[0] for t in (*grads, *floats, assignment)]
-    scales = [None] * 3 + oracles.scalar_terms(*one, 0.3, 0.7)
-    for given, in_fp32, wanted, scale in zip(out, plain, exact, scales, strict=True):
-        assert_within_budget(given, in_fp32.to(given.dtype), wanted, scale=scale)
+    truths = truth_of(lambda: backward(reference.differential_pool_backward, torch.float64))
+    for given, truth in zip(out, truths, strict=True):
+        assert_within_budget(given, truth)
 
 
 def test_gradients_where_norms_are_on_their_floor(backend):
@@ -329,9 +325,10 @@ def test_gradients_where_norms_are_on_their_floor(backend):
     given = with_grads(
         lambda *t: vk.differential_pool(*t, torch.tensor([[-2, 1, -1]]), 0.3), inputs
     )
-    low, ref = with_grads(formula, inputs), with_grads(formula, [t.double() for t in inputs])
-    for tensors in zip(given, low, ref, strict=True):
-        assert_within_budget(*tensors)
+    doubles = [t.double() for t in inputs]
+    truths = truth_of(lambda: with_grads(formula, doubles), inputs[0].dtype)
+    for out, truth in zip(given, truths, strict=True):
+        assert_within_budget(out, truth)
 
 
 def test_gradients_when_the_bank_is_the_video(fp64_backend):

@@ -1,11 +1,12 @@
 """`similarity` against a plain fp64 form, on every backend."""
 
-import oracles
 import pytest
 import torch
+from budgets import similarity_truth
 
 import vilamp_kernels as vk
 from vilamp_kernels import reference
+from vilamp_kernels.rounding import truth_of
 from vilamp_kernels.testing import assert_within_budget, generator
 
 OPS = ("similarity", "similarity_backward")
@@ -40,8 +41,7 @@ def check(frames, queries):
     """The op on these very tensors against the oracle on fp64 copies of them."""
     out = vk.similarity(frames, queries)
     assert out.dtype == (torch.float64 if frames.dtype == torch.float64 else torch.float32)
-    low = oracles.similarity(frames.to(out.dtype), queries.to(out.dtype))
-    assert_within_budget(out, low, oracles.similarity(frames.double(), queries.double()))
+    assert_within_budget(out, similarity_truth(frames, queries))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -214,11 +214,11 @@ def test_gradients_are_within_budget(backend, shape, dtype):
     grad = torch.randn(shape[0], shape[2], shape[1], generator=generator(1))
     out = [t.clone().requires_grad_() for t in (frames, queries)]
     vk.similarity(*out).backward(grad)
-    low = reference.similarity_backward(grad, frames, queries, 1e-8)
-    ref = reference.similarity_backward(grad.double(), frames.double(), queries.double(), 1e-8)
-    for given, plain, exact in zip(out, low, ref, strict=True):
+    wide = grad.double(), frames.double(), queries.double()
+    truths = truth_of(lambda: reference.similarity_backward(*wide, 1e-8))
+    for given, truth in zip(out, truths, strict=True):
         assert given.grad.dtype == DTYPES[dtype]
-        assert_within_budget(given.grad, plain, exact)
+        assert_within_budget(given.grad, truth)
 
 
 def test_gradients_of_expanded_gradients_and_of_nothing(backend):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from .ops.projected import Projection
+from .rounding import Truth
+
+SEED = int(os.environ.get("VILAMP_TEST_SEED", "0"))
+"""Moves the seeds of all input makers: other data for the same tests."""
 
 
 def generator(seed: int) -> torch.Generator:
     """A CPU generator: the same numbers on every device."""
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed + 1000 * SEED)
 
 
 def video_frames(n: int, d: int, *, seed: int = 0, scene: int = 20) -> Tensor:
@@ -61,31 +68,54 @@ def projection(
     return Projection(*maps, *last)
 
 
-def assert_within_budget(
-    out: Tensor, low: Tensor, ref: Tensor, *, ulps: float = 4, scale: float | None = None
-) -> None:
-    """`out` is as near to `ref` as plain PyTorch in the accumulation dtype is, twice over.
+SPREADS = 4
+"""A budget in spreads of the formula (`rounding.py`)."""
+
+
+def assert_within_budget(out: Tensor, truth: Truth, *, sides: int = 1) -> None:
+    """`out` is no further from the truth than roundings carry it.
+
+    The budget of the worst element is `SPREADS` times the largest spread, that of the worst row
+    (mean of its errors) the same of the largest mean spread of a row. A result in bf16 or fp16 has
+    one unit of its last place more, at the largest magnitude: twice what rounding it takes.
 
     Args:
         out: what is tested.
-        low: the plain form computed in the accumulation dtype, then rounded like `out`.
-        ref: the plain form computed in fp64.
-        ulps: width of the band that is granted in any case, in units of the last place of `out`'s
-            dtype at the largest magnitude of `ref`; 16 times that for fp64, which has no wider
-            truth to measure `low` against.
-        scale: magnitude that these units belong to instead: of a sum that nearly cancels, that of
-            its terms without their signs.
+        truth: the plain form in fp64 and the spread of its roundings; `truth_of` gives both.
+        sides: how many of `out` and `truth.ref` were computed in the type of the spread.
     Raises:
-        AssertionError: the worst element, or the worst mean of a row, is beyond the budget.
+        AssertionError: the worst element, or the worst row, is beyond the budget, or a NaN is on
+            one side only.
     """
-    assert out.shape == ref.shape == low.shape, (out.shape, low.shape, ref.shape)
+    ref, spread = truth
+    assert out.shape == ref.shape, (out.shape, ref.shape)
     if ref.numel() == 0:
         return
-    if out.dtype == torch.float64:
-        ulps *= 16
-    scale = ref.abs().max().item() if scale is None else scale
-    band = ulps * torch.finfo(out.dtype).eps * max(scale, 1e-30)
-    error, allowed = (out.double() - ref).abs(), (low.double() - ref).abs()
+    assert torch.equal(out.isnan(), ref.isnan()), "NaN in other places"
+    kind = torch.finfo(out.dtype)
+    last_place = 0.0
+    if kind.bits < 32:
+        last_place = max(
+            kind.eps * ref.abs().nan_to_num(0, 0, 0).max().item(), kind.tiny * kind.eps
+        )
+    # An infinity is the same on both sides, or an error that no budget covers.
+    error = (out.double() - ref).abs().masked_fill(out.double() == ref, 0).nan_to_num(0, torch.inf)
+    spread = spread.nan_to_num(0, 0, 0)
     for name, reduce in (("element", torch.max), ("row", lambda t: t.mean(-1).max())):
-        given, budget = reduce(error).item(), 2 * reduce(allowed).item() + band
-        assert given <= budget, f"worst {name}: error {given:.3g}, budget {budget:.3g}"
+        budget = SPREADS * sides * reduce(spread).item() + last_place
+        spend(f"worst {name}", reduce(error).item(), budget)
+
+
+def spend(what: str, error: float, budget: float) -> None:
+    """One error against its budget: the one place where budgets are checked.
+
+    Raises:
+        AssertionError: the error is beyond the budget.
+    """
+    for watch in watchers:
+        watch(what, error, budget)
+    assert error <= budget, f"{what}: error {error:.3g}, budget {budget:.3g}"
+
+
+watchers: list[Callable[[str, float, float], None]] = []
+"""Each is told of every budget that is checked: what for, the error, the budget."""
