@@ -1,7 +1,8 @@
 # make demo   draws a ten-minute video, asks three questions of it, writes demo/report.html
 # make test   checks the style, builds the extension, runs the tests
 #
-# Both create .venv first; `make test-vlm` has one of its own. VENV_SYSTEM=1 lets it use a PyTorch that the machine already has.
+# Both create .venv first; `make test-vlm` has an environment of its own. VENV_SYSTEM=1 lets .venv use
+# a PyTorch that the machine already has.
 
 PYTHON ?= python3
 VENV ?= .venv
