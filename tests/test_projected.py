@@ -240,9 +240,10 @@ def test_gradients_in_the_dtype_of_the_inputs(backend, e, dtype):
     g = generator(1)
     grad_tokens = torch.randn(2, 4, e or 24, generator=g).to(DTYPES[dtype])
     grad_weights = torch.randn(2, 4, 18, generator=g)
+    scalars = torch.tensor([0.3, 0.7]).to(DTYPES[dtype])
+    given = (patches, queries, references, *maps, *scalars)
 
     def gradients(dtype):
-        given = (patches, queries, references, *maps, torch.tensor(0.3), torch.tensor(0.7))
         leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in given]
         outputs = pool(
             *leaves[:3], assignment, vk.Projection(*leaves[3:-2]), *leaves[-2:], return_weights=True

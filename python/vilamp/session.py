@@ -170,8 +170,10 @@ class VideoSession:
             raise InputError(
                 f"{', '.join(how_to_open)}: the video is open already; give it to open_video"
             )
-        if method.merging == "dfm":
-            method.require_finite_weights(float(model.composer_projector.tau))
+        tau = model.composer_projector.tau
+        # Another session may have taken the weights away; merging notices what it can by itself.
+        if method.merging == "dfm" and not tau.is_meta:
+            method.require_finite_weights(float(tau))
         self.model = model
         self.source = video if isinstance(video, FrameSource) else open_video(video, **how_to_open)
         self.method = method
