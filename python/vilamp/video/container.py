@@ -11,6 +11,7 @@ from typing import BinaryIO
 import av
 
 from ..errors import VideoError
+from .mp4 import check_samples
 
 # 8192 x 8192: above any camera's video; a frame of this size takes 200 MB as RGB.
 MAX_PIXELS = 1 << 26
@@ -60,7 +61,7 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     to open besides is refused.
 
     Raises:
-        VideoError: not a file, not readable, or not a video format.
+        VideoError: not a file, not readable, not a video format, or more samples than it can have.
     """
     check_local_file(path)
     try:
@@ -68,6 +69,7 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     except OSError as error:
         raise VideoError(f"{path}: wanted a readable file ({explain(error)})") from error
     with file:
+        check_samples(file, path)
         try:
             container = _open(file)
         except DECODER_ERRORS as error:
