@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .cache import Cache, key
+from .precision import autocast_dtype
 from .preprocess import seen_by_clip, siglip_levels
 from .spool import Spool
 from .sweeps import Batch, Resize, decoded, spooled
@@ -200,9 +201,14 @@ class FrameStore:
     def _content(self) -> str:
         return self._identified[1]
 
-    @cached_property
+    @property
     def _embeddings_key(self) -> str:
-        return key("embeddings", self._content, self._model.selector_fingerprint())
+        autocast = autocast_dtype(self._model.device)
+        return key("embeddings", self._content, self._selector, autocast)
+
+    @cached_property
+    def _selector(self) -> str:
+        return self._model.selector_fingerprint()
 
     @cached_property
     def _frames_key(self) -> str:

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from .errors import InputError
-from .finite import LOGITS, PROMPT, all_finite, not_finite, working_dtype
+from .finite import LOGITS, PROMPT, all_finite, not_finite
 from .kv_cache import can_rewind, fixed_cache, rewind
 from .limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
+from .precision import working_dtype
 
 PREFILL_CHUNK = 1024
 """Tokens of the prompt that go through the language model at once: what a layer computes for them

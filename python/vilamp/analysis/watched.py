@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.transformers_model import TransformersVideoModel, evenly_spaced, pictures_at
-from ..finite import ATTENTION, all_finite, not_finite, working_dtype
+from ..finite import ATTENTION, all_finite, not_finite
 from ..generate import PREFILL_CHUNK, prefill
 from ..kv_cache import fixed_cache
+from ..precision import working_dtype
 from ..video import FrameSource
 from .attention import question_rows
 from .layout import VisionTokens, mixed_frames, of_transformers, question_positions
