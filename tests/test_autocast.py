@@ -71,7 +71,7 @@ def test_a_model_in_the_other_half_precision_is_refused(model, frames, own, othe
                 frames=frames, clip_input_ids=prompt.clip_input_ids, input_ids=prompt.input_ids
             ),
         ):
-            with pytest.raises(InputError, match="^autocast to .*: wanted a model in float32 or "):
+            with pytest.raises(InputError, match=r"^autocast to .*: wanted a model in float32 or "):
                 call()
     with torch.autocast("cpu", dtype=own):
         assert half.session(frames).select(QUESTION).keyframes

@@ -101,7 +101,8 @@ class FrameStore:
     def keep_embeddings(self, embeds: Tensor, times: list[float]) -> None:
         """Keep `[N, D]` and the times of the frames for later sessions."""
         if self._cache is not None:
-            tensors = {"embeds": embeds, "times": torch.tensor(times, dtype=torch.float64)}
+            seconds = torch.tensor(times, dtype=torch.float64, device="cpu")
+            tensors = {"embeds": embeds, "times": seconds}
             texts = {
                 "skipped": json.dumps(self._source.skipped),
                 "notes": json.dumps(list(self._source.notes)),

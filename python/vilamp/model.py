@@ -555,7 +555,10 @@ class ViLAMP(nn.Module):
     def _restore_tables(self, device: torch.device) -> None:
         """Compute what a checkpoint does not store: positions and rotary frequencies."""
         language = self.language_model.model
-        language.rotary_emb = Qwen2RotaryEmbedding(language.config).to(device)
+        # In there, tensors are made on PyTorch's default device.
+        with torch.device("cpu"):
+            rotary = Qwen2RotaryEmbedding(language.config)
+        language.rotary_emb = rotary.to(device)
         for module in self.modules():
             table = getattr(module, "position_ids", None)
             if isinstance(table, Tensor) and table.is_meta:

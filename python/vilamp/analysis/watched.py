@@ -72,9 +72,11 @@ class WatchedViLAMP:
         before, after = place, ids.shape[1] - place - 1
         if embeds.shape[1] != before + len(visual) + 1 + after:
             raise InputError("analyze: the prompt is too long for this model and was cut")
-        keyframes = torch.tensor([keyframe.index for keyframe in selection.keyframes])
+        keyframes = [keyframe.index for keyframe in selection.keyframes]
         grid = model.config.keyframe_grid[0] * model.config.keyframe_grid[1]
-        vision = mixed_frames(before, keyframes, grid, len(selection.times))
+        vision = mixed_frames(
+            before, torch.tensor(keyframes, device="cpu"), grid, len(selection.times)
+        )
         # The newline's place is -1, which no question has in it.
         ids = ids[0].cpu()
         flat = torch.cat([ids[:place], ids.new_full((len(visual) + 1,), -1), ids[place + 1 :]])

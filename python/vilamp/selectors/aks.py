@@ -63,7 +63,7 @@ def _split(
 ) -> Tensor:
     """Numbers of `budget` frames of a part that begins at `start`; budget <= its length."""
     if budget == 0:
-        return torch.empty(0, dtype=torch.int64)
+        return score.new_empty(0, dtype=torch.int64)
     k, threshold, flatness = rule
     peaked = float(score[best(score, k)].mean() - score.mean()) > threshold
     if depth == 0 or (peaked and float(score.std(correction=0)) > flatness):
