@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.transformers_model import TransformersVideoModel, evenly_spaced, pictures_at
-from ..finite import ATTENTION, all_finite, not_finite
+from ..finite import ATTENTION, LARGEST, PROMPT, all_finite, not_finite
 from ..generate import PREFILL_CHUNK, prefill
 from ..kv_cache import fixed_cache
 from ..precision import working_dtype
@@ -85,8 +85,9 @@ class WatchedViLAMP:
         shares = Shares(vision)
         with question_rows(model.language_model.model, words, vision.positions, shares.add):
             _read(model, embeds, int(words[0]))
-        if not all(map(all_finite, shares.on_video)):
-            raise not_finite(ATTENTION, working_dtype(model.dtype, model.device))
+        for stage, values in ((PROMPT, [embeds]), (ATTENTION, shares.on_video)):
+            if not all(all_finite(part, LARGEST) for part in values):
+                raise not_finite(stage, working_dtype(model.dtype, model.device))
         return Watched(shares, selection.times, _features(embeds[0], vision))
 
 
