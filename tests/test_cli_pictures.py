@@ -49,7 +49,10 @@ def test_rotation_of_an_image(tmp_path):
 
 def test_notes_about_pictures_come_from_the_cache_too(tmp_path):
     model = SimpleNamespace(
-        config=SimpleNamespace(vision_config=SimpleNamespace(image_size=8)),
+        config=SimpleNamespace(
+            vision_config=SimpleNamespace(image_size=8),
+            clip_config=SimpleNamespace(projection_dim=4),
+        ),
         device=torch.device("cpu"),
         selector_fingerprint=lambda: "weights",
     )
