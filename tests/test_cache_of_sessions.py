@@ -128,4 +128,4 @@ def test_the_seal_is_metadata_of_a_plain_safetensors_file(model, frames, cache):
     model.session(open_video(frames), cache=cache).select("red")
     data = embeddings_of(cache).read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert set(header["__metadata__"]) == {"skipped", "seal"}
+    assert set(header["__metadata__"]) == {"skipped", "notes", "seal"}
