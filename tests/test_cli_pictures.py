@@ -53,7 +53,7 @@ def test_notes_about_pictures_come_from_the_cache_too(tmp_path):
             vision_config=SimpleNamespace(image_size=8),
             clip_config=SimpleNamespace(projection_dim=4),
         ),
-        device="cpu",
+        device=torch.device("cpu"),
         selector_fingerprint=lambda: "weights",
     )
     cache = Cache(tmp_path)

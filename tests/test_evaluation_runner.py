@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from vilamp import InputError, VideoError
+from vilamp.errors import NotFiniteError
 from vilamp.evaluation.intervals import wilson
 from vilamp.evaluation.parts import OtherParts, part_of
 from vilamp.evaluation.results import LONGEST_LINE, Results, read_rows
@@ -204,6 +205,31 @@ def test_a_video_that_cannot_be_read_stops_nothing_and_is_tried_again(tmp_path):
         assert results.done == {"a", "d"}
         broken.clear()
         assert run(groups, str, work, results) == [] and results.done == set("abcd")
+
+
+def test_numbers_that_are_not_finite_cost_only_the_question_that_they_are_of(tmp_path):
+    asked = []
+
+    def work(group):
+        asked.append("".join(group))
+        if "x" in group:
+            raise NotFiniteError("all of it")
+        for number, item in enumerate(group):
+            if item in "bd":
+                raise NotFiniteError(f"no answer to {item}", number)
+            yield {"n": item}
+
+    with Results(tmp_path / "answers.jsonl", SETTINGS) as results:
+        failed = run([["a", "b", "c", "d"], ["x", "y"], ["e"]], str, work, results)
+        assert failed == [
+            ("b", "no answer to b"),
+            ("d", "no answer to d"),
+            ("x", "all of it"),
+            ("y", "all of it"),
+        ]
+        assert results.done == {"a", "c", "e"}
+    # Each answer was computed once.
+    assert asked == ["abcd", "cd", "xy", "e"]
 
 
 @pytest.mark.parametrize("extra", [-1, 1])

@@ -128,7 +128,7 @@ def test_refused_batches_leave_the_state_alone():
         "wanted start 5; given start 6": (patches[6:8], 6),
         "wanted at most 25 more frames": (patches[:26], 5),
         "the same M and C": (patches[5:7, :2], 5),
-        "the dtype of the queries": (patches[5:7].double(), 5),
+        "tensors of one dtype": (patches[5:7].double(), 5),
         r"patches \[n, M, C\]": (patches[5], 5),
         "a tensor": ([1.0], 5),
     }

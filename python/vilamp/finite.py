@@ -64,13 +64,6 @@ def not_finite(stage: str, dtype: torch.dtype, question: int | None = None) -> N
     )
 
 
-def working_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """What weights of a dtype compute in: autocast may be on."""
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type)
-    return dtype
-
-
 class FiniteCheck:
     """Looks at the tensors of one sweep.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .cache import Cache, key
+from .precision import autocast_dtype
 from .preprocess import seen_by_clip, siglip_levels
 from .spool import Spool
 from .sweeps import Batch, Resize, decoded, spooled
@@ -100,7 +101,8 @@ class FrameStore:
     def keep_embeddings(self, embeds: Tensor, times: list[float]) -> None:
         """Keep `[N, D]` and the times of the frames for later sessions."""
         if self._cache is not None:
-            tensors = {"embeds": embeds, "times": torch.tensor(times, dtype=torch.float64)}
+            seconds = torch.tensor(times, dtype=torch.float64, device="cpu")
+            tensors = {"embeds": embeds, "times": seconds}
             texts = {
                 "skipped": json.dumps(self._source.skipped),
                 "notes": json.dumps(list(self._source.notes)),
@@ -200,9 +202,14 @@ class FrameStore:
     def _content(self) -> str:
         return self._identified[1]
 
-    @cached_property
+    @property
     def _embeddings_key(self) -> str:
-        return key("embeddings", self._content, self._model.selector_fingerprint())
+        autocast = autocast_dtype(self._model.device)
+        return key("embeddings", self._content, self._selector, autocast)
+
+    @cached_property
+    def _selector(self) -> str:
+        return self._model.selector_fingerprint()
 
     @cached_property
     def _frames_key(self) -> str:

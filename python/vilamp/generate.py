@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from .errors import InputError
-from .finite import LOGITS, PROMPT, all_finite, not_finite, working_dtype
+from .finite import LARGEST, LOGITS, PROMPT, all_finite, not_finite
 from .kv_cache import can_rewind, fixed_cache, rewind
 from .limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
+from .precision import working_dtype
 
 PREFILL_CHUNK = 1024
 """Tokens of the prompt that go through the language model at once: what a layer computes for them
@@ -86,13 +87,16 @@ def decode(
     Raises:
         InputError: an empty prompt, a negative `max_new_tokens`, a `temperature` not above 0 or a
             `prefill_chunk` below 1.
-        NotFiniteError: the logits of a token are NaN or infinite.
+        NotFiniteError: the logits of a token are NaN or infinite, or the prompt holds numbers that
+            are, or that are too large to be squared.
     """
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[0] != 1 or inputs_embeds.shape[1] == 0:
         raise InputError(f"inputs_embeds: wanted [1, S, H], got {list(inputs_embeds.shape)}")
     check_options(max_new_tokens, do_sample, temperature, prefill_chunk)
     generator = torch.Generator().manual_seed(seed)
     cache = fixed_cache(language_model.config, inputs_embeds.shape[1] + max_new_tokens)
+    # RMSNorm makes zeros of what is too large, and hides it from the logits.
+    prompt_fits = all_finite(inputs_embeds, LARGEST)
     ids: list[int] = []
     rows: list[Tensor] = []
     step = None
@@ -105,8 +109,8 @@ def decode(
         row = language_model.lm_head(hidden[0, -1]).float()
         # NaN counts as the greatest. One that is -inf among others is never chosen.
         greatest = float(row.max())
-        if not math.isfinite(greatest):
-            stage = LOGITS if all_finite(inputs_embeds) else PROMPT
+        if not math.isfinite(greatest) or not (ids or prompt_fits):
+            stage = LOGITS if prompt_fits else PROMPT
             raise not_finite(stage, working_dtype(language_model.dtype, row.device))
         if do_sample:
             # In fp64, from the largest down: no temperature above 0 overflows.

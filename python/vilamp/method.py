@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from .errors import InputError
@@ -17,8 +16,8 @@ from .errors import InputError
 SELECTORS = ("dks", "uniform", "top-k", "clusters", "aks", "mmr", "dpp", "bolt")
 MERGINGS = ("dfm", "mean", "max", "queries", "none")
 
-LARGEST_LOGIT = 3.4e38
-"""Where fp32, in which weights of patches are computed, ends."""
+SMALLEST, LARGEST = 1.2e-38, 3.4e38
+"""Where fp32, in which weights of patches are computed, begins and ends."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,16 @@ class Method:
             raise InputError(f"keyframes: wanted at least 1, got {self.keyframes}")
         if self.tau is not None and not -1 <= self.tau <= 1:
             raise InputError(f"tau: wanted a cosine from -1 to 1, got {self.tau:g}")
-        if self.alpha is not None and not (self.alpha > 0 and math.isfinite(self.alpha)):
-            raise InputError(f"alpha: wanted more than 0, got {self.alpha:g}")
-        if self.lam is not None and not math.isfinite(self.lam):
-            raise InputError(f"lam: wanted a finite number, got {self.lam:g}")
-        # A model's own alpha is not known here, and at most 1.
-        self.require_finite_weights(1.0)
+        if self.alpha is not None and not SMALLEST <= self.alpha <= LARGEST:
+            raise InputError(
+                f"alpha: wanted more than 0, from {SMALLEST:g} to {LARGEST:g}, got {self.alpha:g}"
+            )
+        if self.lam is not None and not abs(self.lam) <= LARGEST:
+            raise InputError(
+                f"lam: wanted a finite number, from {-LARGEST:g} to {LARGEST:g}, got {self.lam:g}"
+            )
+        if self.alpha is not None:
+            self.require_finite_weights(self.alpha)
 
     def require_finite_weights(self, own_alpha: float) -> None:
         """Refuse numbers with which the softmax of `dfm` overflows.
@@ -71,8 +74,8 @@ class Method:
         """
         alpha = own_alpha if self.alpha is None else self.alpha
         lam = 1.0 if self.lam is None else self.lam
-        # Both cosines are at most 1.
-        if not alpha or not (1 + abs(lam)) / abs(alpha) < LARGEST_LOGIT:
+        # Both cosines are at most 1. `abs`: a checkpoint may hold any alpha.
+        if abs(alpha) < SMALLEST or not (1 + abs(lam)) / abs(alpha) < LARGEST:
             whose = "the model's alpha" if self.alpha is None else "alpha"
             raise InputError(
                 f"{whose} {alpha:g} with lam {lam:g}: the weights of patches are not finite; "

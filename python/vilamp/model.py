@@ -35,6 +35,7 @@ from .keyframes import Selection
 from .merging import ComposerProjector, visual_sequence
 from .mergings import SIMPLE, LearnedQueries, Merger, QueryMerger
 from .method import PAPER, Method
+from .precision import require_one_half
 from .prompt import END_OF_TURN, Prompt, build_prompt, query_ids
 from .towers import ClipTower, SiglipTower, mlp_projector
 
@@ -463,10 +464,12 @@ class ViLAMP(nn.Module):
             keyframes: budget of keyframes; the model's when None.
             batch: frames that a tower is given at once.
         Raises:
-            InputError: an argument is missing or of another shape, N = 0, or two numbers of frames.
+            InputError: an argument is missing or of another shape, N = 0, two numbers of frames, or
+                weights in one half precision under autocast to the other.
         """
         if clip_input_ids is None or input_ids is None:
             raise InputError("embed: clip_input_ids and input_ids are required")
+        require_one_half(self.dtype, self.device)
         if len(clip_input_ids) != 1:
             raise InputError(
                 f"clip_input_ids: wanted one question [1, T], got {list(clip_input_ids.shape)}"
@@ -552,7 +555,10 @@ class ViLAMP(nn.Module):
     def _restore_tables(self, device: torch.device) -> None:
         """Compute what a checkpoint does not store: positions and rotary frequencies."""
         language = self.language_model.model
-        language.rotary_emb = Qwen2RotaryEmbedding(language.config).to(device)
+        # In there, tensors are made on PyTorch's default device.
+        with torch.device("cpu"):
+            rotary = Qwen2RotaryEmbedding(language.config)
+        language.rotary_emb = rotary.to(device)
         for module in self.modules():
             table = getattr(module, "position_ids", None)
             if isinstance(table, Tensor) and table.is_meta:

@@ -65,7 +65,7 @@ def build_prompt(tokenizer, clip_tokenizer, question: str, query: str | None = N
     sides = [tokenizer(side, add_special_tokens=False)["input_ids"] for side in (before, after)]
     clip_ids, clip_mask = query_ids(clip_tokenizer, question if query is None else query)
     return Prompt(
-        input_ids=torch.tensor([[*sides[0], IMAGE_TOKEN_ID, *sides[1]]]),
+        input_ids=_on_host([*sides[0], IMAGE_TOKEN_ID, *sides[1]]),
         clip_input_ids=clip_ids,
         clip_attention_mask=clip_mask,
     )
@@ -120,7 +120,12 @@ def query_ids(clip_tokenizer, query: str) -> tuple[Tensor, Tensor]:
     if not query.strip():
         raise InputError("the query is empty")
     ids = clip_tokenizer(query, truncation=True, max_length=clip_tokenizer.model_max_length)
-    return torch.tensor([ids["input_ids"]]), torch.tensor([ids["attention_mask"]])
+    return _on_host(ids["input_ids"]), _on_host(ids["attention_mask"])
+
+
+def _on_host(numbers: list[int]) -> Tensor:
+    """int64 `[1, T]`; where PyTorch makes tensors by default does not matter."""
+    return torch.tensor([numbers], dtype=torch.int64, device="cpu")
 
 
 def position_notes(config: ViLAMPConfig, tokens: int) -> list[str]:

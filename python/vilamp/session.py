@@ -35,12 +35,12 @@ from .finite import (
     QUESTION,
     SCORES,
     FiniteCheck,
-    working_dtype,
 )
 from .frame_store import FrameStore
 from .generate import check_options
 from .memory import MemoryKeeper, Plan, Work
 from .method import PAPER, Method
+from .precision import autocast_dtype, require_one_half, working_dtype
 from .prompt import position_notes, query_read
 from .sweeps import Batch
 from .text_stream import TextStream
@@ -182,6 +182,7 @@ class VideoSession:
         self._memory = MemoryKeeper(model, budget, batch, release_towers)
         self._frames = FrameStore(self.source, model, spool, cache, self._progress)
         self._embeds: Tensor | None = None
+        self._autocast = autocast_dtype(model.device)
         self._times: list[float] = []
         self._towers = TowerBatches()
         self._smaller_chunks: list[str] = []
@@ -231,7 +232,7 @@ class VideoSession:
             NotFiniteError: embeddings or scores are NaN or infinite.
             VideoError: no frame of the video can be decoded.
         """
-        self._require_open()
+        self._begin()
         self._memory.prepare(self._work(questions=1, answered=False))
         with self._memory.within(_FEWER_FRAMES):
             self._memory.for_selection()
@@ -249,7 +250,7 @@ class VideoSession:
             NotFiniteError: see `answers`.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
-        self._require_open()
+        self._begin()
         query = self._embed_query(question)
         selection = self._select(query)
         ((visual, _),) = self._merge(query, selection, [()])
@@ -302,7 +303,7 @@ class VideoSession:
                 for which question.
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
-        self._require_open()
+        self._begin()
         check_options(max_new_tokens, do_sample, temperature)
         if not questions:
             return
@@ -508,6 +509,15 @@ class VideoSession:
         self._smaller_chunks = [
             f"prompt: {chunk} tokens at a time, more did not fit into memory",
         ]
+
+    def _begin(self) -> None:
+        """What every question begins with."""
+        self._require_open()
+        require_one_half(self.model.dtype, self.model.device)
+        autocast = autocast_dtype(self.model.device)
+        if autocast != self._autocast:
+            # Embeddings of another precision would give other scores.
+            self._embeds, self._times, self._autocast = None, [], autocast
 
     def _require_open(self) -> None:
         if self._closed:

@@ -70,7 +70,7 @@ def differential_pool_backward(
         grad_references=grad_references,
     )
     for value, given, want in zip(scalars, (alpha, lam), wanted[3:], strict=True):
-        grads.append(torch.full((), value, dtype=given.dtype) if want else given.new_empty(0))
+        grads.append(given.new_full((), value) if want else given.new_empty(0))
     return tuple(grads)
 
 

@@ -132,7 +132,7 @@ def _cosines_in_blocks(
 
 def patch_blocks(m: int, weight: Tensor) -> list[slice]:
     """Ranges of patches whose mapped rows are about `BLOCK_BYTES`."""
-    row = max(1, weight.shape[0] * torch.empty(0, dtype=acc_dtype(weight)).element_size())
+    row = max(1, weight.shape[0] * acc_dtype(weight).itemsize)
     step = max(1, BLOCK_BYTES // row)
     return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
@@ -146,7 +146,7 @@ def unit_queries(
     norms: Tensor | None = None,
 ) -> Tensor:
     """Mapped queries `[Q, P]` of length 1; `norms [Q]` takes the lengths that they had."""
-    units = torch.empty(queries.shape[0], w_q.shape[0], dtype=acc_dtype(queries))
+    units = queries.new_empty((queries.shape[0], w_q.shape[0]), dtype=acc_dtype(queries))
     # A product rounds in an order that depends on its number of rows; the published code has as
     # many as patches. Half precision is rounded more coarsely anyway, and spared the memory.
     rows = max(m, 1) if queries.dtype == units.dtype else 1
@@ -162,7 +162,7 @@ def _cosines_with_queries(
     """Cosines `out [Q, m]` of mapped patches `x [m, C]` with `units [Q, P]`; `y [m, P]` is room."""
     map_rows(x, w, bias, y)
     for question in range(units.shape[0]):
-        rows = torch.tensor([question])
+        rows = torch.tensor([question], device="cpu")
         _cosines(y[None], units[:, None], rows, out[question, None], eps)
 
 
@@ -194,7 +194,7 @@ def _cosines_with_keys(
         map_rows(x[frame], w_ik, b_ik, y)
         for question, row in enumerate(rows):
             if row != -1:
-                first = torch.zeros(1, dtype=torch.int64)
+                first = torch.zeros(1, dtype=torch.int64, device="cpu")
                 _cosines(y[None], held[row][None], first, out[question, frame, None], eps)
         held.pop(-2, None)
 

@@ -22,8 +22,8 @@ def select_keyframes(
     """`frames [B, N, D]`, `scores [B, Q, N]` -> `indices [B, Q, k]` (-1 pads), `count [B, Q]`."""
     frames, scores = unit_stride(frames), unit_stride(scores.to(acc_dtype(frames)))
     lengths = None if lengths is None else lengths.to(torch.int64).contiguous()
-    indices = torch.empty(*scores.shape[:2], k, dtype=torch.int64)
-    count = torch.empty(scores.shape[:2], dtype=torch.int64)
+    indices = scores.new_empty((*scores.shape[:2], k), dtype=torch.int64)
+    count = scores.new_empty(scores.shape[:2], dtype=torch.int64)
     load().select_keyframes(
         dtype=DTYPES[frames.dtype],
         frames=address(frames),
@@ -43,7 +43,7 @@ def select_keyframes(
 def reference_frames(indices: Tensor, n: int, policy: str) -> Tensor:
     """`indices [B, Q, K]` -> for each of `n` frames the frame it is compared with, or -1."""
     rows = indices.to(torch.int64).flatten(0, -2).contiguous()
-    out = torch.empty(*indices.shape[:-1], n, dtype=torch.int64)
+    out = rows.new_empty((*indices.shape[:-1], n))
     load().reference_frames(
         indices=address(rows), out=address(out.view(rows.shape[0], n)), policy=policy
     )
@@ -53,6 +53,6 @@ def reference_frames(indices: Tensor, n: int, policy: str) -> Tensor:
 def fill_keyframes(mask: Tensor, k: int) -> Tensor:
     """Bool `[..., N]` -> the same with `min(N, k)` ones; a mask with `k` or more is unchanged."""
     rows = unit_stride(mask.flatten(0, -2) if mask.ndim > 1 else mask[None])
-    out = torch.empty(mask.shape, dtype=torch.bool)
+    out = mask.new_empty(mask.shape)
     load().fill_keyframes(mask=address(rows), out=address(out.view(rows.shape)), k=k)
     return out

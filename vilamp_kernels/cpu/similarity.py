@@ -12,7 +12,8 @@ from .module import DTYPES, address, load, unit_stride
 def similarity(frames: Tensor, queries: Tensor, eps: float) -> Tensor:
     """`[B, N, D]` and `[B, Q, D]` on the CPU -> `[B, Q, N]`."""
     frames, queries = unit_stride(frames), unit_stride(queries)
-    out = torch.empty(frames.shape[0], queries.shape[1], frames.shape[1], dtype=acc_dtype(frames))
+    shape = (frames.shape[0], queries.shape[1], frames.shape[1])
+    out = frames.new_empty(shape, dtype=acc_dtype(frames))
     load().similarity(
         dtype=DTYPES[frames.dtype],
         frames=address(frames),
@@ -30,10 +31,7 @@ def similarity_backward(
     """`grad [B, Q, N]` -> gradients of frames and queries, in their dtypes."""
     grad = unit_stride(grad.to(acc_dtype(frames)))
     frames, queries = unit_stride(frames), unit_stride(queries)
-    grads = (
-        torch.empty(frames.shape, dtype=frames.dtype),
-        torch.empty(queries.shape, dtype=queries.dtype),
-    )
+    grads = frames.new_empty(frames.shape), queries.new_empty(queries.shape)
     load().similarity_backward(
         dtype=DTYPES[frames.dtype],
         grad=address(grad),

@@ -16,9 +16,10 @@ EPS = 1e-8
 """Floor on each norm of a cosine."""
 
 
-def cast(dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in `dtype`; fp64 stays as it is, as autocast has it."""
-    return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
+def in_fp32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in fp32, all in fp64 if one of them is: implementations take one dtype."""
+    wide = any(t.dtype == torch.float64 for t in tensors)
+    return tuple(t.to(torch.float64 if wide else torch.float32) for t in tensors)
 
 
 def scalar(op: str, name: str, value: float | Tensor, like: Tensor) -> Tensor:

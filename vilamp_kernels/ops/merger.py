@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import require, require_floats, require_integers, require_tensors
+from .._checks import autocast_on, require, require_floats, require_integers, require_tensors
 from .._interop import accepts_arrays
 from .common import scalar
 from .pooling import differential_pool
-from .projected import Projection, fold, pool_folded, require_maps
+from .projected import Projection, cast_maps, fold, pool_folded, require_maps
 
 OP = "StreamingMerger"
 
@@ -27,7 +27,7 @@ class StreamingMerger:
             the host once, here.
         alpha, lam: as in `differential_pool`.
         projection: learned maps; None for the plain pooling. A last linear layer in it is folded
-            once, here.
+            once, here (under autocast once for each dtype of patches).
     Raises:
         ValueError: a shape, dtype or device disagrees, alpha or lam as in `differential_pool`, or
             a number in `references` is not in -1..N-1.
@@ -36,6 +36,7 @@ class StreamingMerger:
     its bank, up to rounding, for any split. A frame may be compared with a later one (policy
     `nearest`) only if both are in one batch: `push` raises ValueError otherwise. Inference only:
     no gradient flows through a merger.
+    Autocast: a push runs in the dtype of its patches, which may then be another than the queries'.
 
     Example:
         >>> references = reference_frames(indices, n)                 # [Q, N]
@@ -55,7 +56,6 @@ class StreamingMerger:
         projection: Projection | None = None,
     ) -> None:
         require_tensors(OP, queries=queries, references=references)
-        require_floats(OP, queries=queries)
         require_integers(OP, references=references)
         require(
             OP,
@@ -64,16 +64,17 @@ class StreamingMerger:
             queries=queries,
             references=references,
         )
-        self._queries = queries.detach()
+        self._given_queries = queries.detach()
         self._alpha = scalar(OP, "alpha", alpha, queries).detach()
         self._lam = scalar(OP, "lam", lam, queries).detach()
-        self._given, self._maps = None, None
+        self._given_maps = None
         if projection is not None:
-            self._given = Projection(*(None if t is None else t.detach() for t in projection))
-            given = {name: t for name, t in self._given._asdict().items() if t is not None}
-            require_tensors(OP, queries=queries, **given)
-            require_floats(OP, queries=queries, **given)
-            self._maps = fold(self._given)
+            self._given_maps = Projection(*(None if t is None else t.detach() for t in projection))
+        self._require_one_kind(queries=queries)
+        self._dtype: torch.dtype | None = None
+        # Under autocast the dtype of the patches is not known yet.
+        if not autocast_on(queries.device):
+            self._prepare(queries.dtype)
         self._plan = references.to(device="cpu", dtype=torch.int64)
         self._length = self._plan.shape[1]
         self._last_use = self._find_last_uses()
@@ -98,8 +99,8 @@ class StreamingMerger:
         """Pool the next frames.
 
         Args:
-            patches: `[n, M, C]`, the frames `start .. start + n - 1`, in the dtype and on the
-                device of the queries. Not kept: what is held is copied.
+            patches: `[n, M, C]`, the frames `start .. start + n - 1`, in the dtype (any under
+                autocast) and on the device of the queries. Not kept: what is held is copied.
             start: number of the first of them.
             return_weights: also give the weight of each patch.
         Returns:
@@ -126,6 +127,7 @@ class StreamingMerger:
             )
         bank, rows = self._bank(patches, start, numbers, plan)
         assignment = torch.where(itself, -2, rows).to(patches.device)
+        self._prepare(patches.dtype)
         pooled = self._pool(patches, bank, assignment, return_weights)
         self._keep(patches, start, end)
         self._position = end
@@ -148,15 +150,23 @@ class StreamingMerger:
         used = (last[:-1] >= 0).nonzero().flatten().tolist()
         return {frame: int(last[frame]) for frame in used}
 
+    def _require_one_kind(self, **given: Tensor) -> None:
+        """These and the maps have one device, and one dtype unless autocast is on."""
+        if self._given_maps is not None:
+            given |= {name: t for name, t in self._given_maps._asdict().items() if t is not None}
+        require_tensors(OP, **given)
+        require_floats(OP, **given)
+
+    def _prepare(self, dtype: torch.dtype) -> None:
+        """Queries and maps as the one-shot op has them for patches of a dtype."""
+        if dtype != self._dtype:
+            self._queries, self._maps = self._given_queries.to(dtype), None
+            if self._given_maps is not None:
+                self._maps = fold(cast_maps(self._given_maps, dtype))
+            self._dtype = dtype
+
     def _check(self, patches: Tensor, start: int) -> None:
-        require_tensors(OP, patches=patches, queries=self._queries)
-        require(
-            OP,
-            patches.dtype == self._queries.dtype,
-            "patches in the dtype of the queries",
-            patches=patches,
-            queries=self._queries,
-        )
+        self._require_one_kind(patches=patches, queries=self._given_queries)
         require(OP, patches.ndim == 3, "patches [n, M, C]", patches=patches)
         held = next(iter(self._held.values()), patches[:1])
         require(
@@ -166,8 +176,8 @@ class StreamingMerger:
             patches=patches,
             held=held,
         )
-        if self._given is not None:
-            require_maps(OP, patches, self._queries, self._given)
+        if self._given_maps is not None:
+            require_maps(OP, patches, self._given_queries, self._given_maps)
         if start != self._position:
             raise ValueError(f"{OP}: wanted start {self._position}; given start {start}")
         if start + patches.shape[0] > self._length:
@@ -180,8 +190,10 @@ class StreamingMerger:
         self, patches: Tensor, start: int, numbers: list[int], plan: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The reference patches that this batch needs `[R, M, C]`, and `[Q, n]` rows of them."""
-        rows = [patches[i - start] if i >= start else self._held[i] for i in numbers]
-        bank = torch.stack(rows) if rows else patches[:0]
+        # Not `stack`, which autocast refuses in a half precision other than its own.
+        bank = patches.new_empty((len(numbers), *patches.shape[1:]))
+        for row, number in enumerate(numbers):
+            bank[row] = patches[number - start] if number >= start else self._held[number]
         row_of = torch.full((self._length + 1,), -1, device="cpu")
         row_of[numbers] = torch.arange(len(numbers), device="cpu")
         return bank, row_of[plan]

@@ -89,6 +89,11 @@ _op = differentiable("projected_differential_pool", _backward, _setup_context)
 _backward_op = first_order_only("projected_differential_pool_backward")
 
 
+def cast_maps(maps: Projection, dtype: torch.dtype) -> Projection:
+    """The maps in `dtype`."""
+    return Projection(*(None if t is None else t.to(dtype) for t in maps))
+
+
 def fold(maps: Projection) -> Projection:
     """The maps with the last linear layer folded into those of patches, in fp32 (fp64 for fp64);
     maps without such a layer as they are.
@@ -222,13 +227,12 @@ def projected_differential_pool(
         )
     dtype = patches.dtype
     with no_autocast(patches.device):
-        maps = Projection(*(None if t is None else t.to(dtype) for t in maps))
         return pool_folded(
             patches,
             queries.to(dtype),
             references.to(dtype),
             assignment,
-            fold(maps),
+            fold(cast_maps(maps, dtype)),
             alpha,
             lam,
             return_weights,

@@ -19,7 +19,7 @@ from .._interop import accepts_arrays
 from .._lazy import lazy
 from .._library import lib
 from ..reference.numerics import acc_dtype
-from .common import EPS, cast
+from .common import EPS, in_fp32
 
 POLICIES = ("preceding", "nearest", "released")
 
@@ -96,7 +96,7 @@ def select_keyframes(
         ValueError: a shape, dtype, device or option is not as above; on a CPU also lengths
             outside 0..N (elsewhere they act as if cut to that range).
     Memory O(N D + Q N): there is no N x N matrix. Nothing waits for the device.
-    Autocast: runs in fp32.
+    Autocast: runs in fp32, in fp64 if either is.
     Source: Cheng et al. 2025, arXiv:2504.02438, differential keyframe selection; the order of NaN
     and the fill are those of the released code.
     """
@@ -138,7 +138,7 @@ def select_keyframes(
             lengths=lengths,
         )
     if autocast_on(frames.device):
-        frames, scores = cast(torch.float32, frames, scores)
+        frames, scores = in_fp32(frames, scores)
     # A choice has no gradient.
     frames, scores = frames.detach(), scores.detach()
     batched = frames.ndim == 3

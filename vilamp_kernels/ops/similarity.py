@@ -11,7 +11,7 @@ from .._interop import accepts_arrays
 from .._lazy import lazy
 from .._library import lib
 from ..reference.numerics import acc_dtype
-from .common import EPS, cast, differentiable, first_order_only
+from .common import EPS, differentiable, first_order_only, in_fp32
 
 OP = "similarity"
 
@@ -73,7 +73,7 @@ def similarity(frames: Tensor, queries: Tensor) -> Tensor:
         ValueError: a shape, dtype or device disagrees; the message names the op, the wanted and
             the given.
     Gradients: `frames` and `queries`, first order. Deterministic on every backend.
-    Autocast: runs in fp32.
+    Autocast: runs in fp32, in fp64 if either is.
     Source: Cheng et al. 2025, arXiv:2504.02438, frame relevance R_f.
     """
     require_tensors(OP, frames=frames, queries=queries)
@@ -89,7 +89,7 @@ def similarity(frames: Tensor, queries: Tensor) -> Tensor:
         queries=queries,
     )
     if autocast_on(frames.device):
-        frames, queries = cast(torch.float32, frames, queries)
+        frames, queries = in_fp32(frames, queries)
     if frames.ndim == 2:
         return _op(frames[None], queries[None], EPS)[0]
     return _op(frames, queries, EPS)

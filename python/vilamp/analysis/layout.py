@@ -42,7 +42,8 @@ def equal_frames(positions: Tensor, frames: int) -> VisionTokens:
     each, rest = divmod(len(positions), frames)
     if each == 0 or rest:
         raise InputError(f"{len(positions)} tokens of video cannot be {frames} equal frames")
-    return VisionTokens(positions, torch.arange(frames).repeat_interleave(each))
+    numbers = torch.arange(frames, device=positions.device)
+    return VisionTokens(positions, numbers.repeat_interleave(each))
 
 
 def mixed_frames(first: int, keyframes: Tensor, grid: int, count: int) -> VisionTokens:
@@ -54,10 +55,10 @@ def mixed_frames(first: int, keyframes: Tensor, grid: int, count: int) -> Vision
         grid: tokens of a keyframe.
         count: frames of the video.
     """
-    each = torch.ones(count, dtype=torch.int64)
+    each = torch.ones(count, dtype=torch.int64, device="cpu")
     each[keyframes.cpu()] = grid
-    frames = torch.arange(count).repeat_interleave(each)
-    return VisionTokens(first + torch.arange(len(frames)), frames)
+    frames = torch.arange(count, device="cpu").repeat_interleave(each)
+    return VisionTokens(first + torch.arange(len(frames), device="cpu"), frames)
 
 
 def of_transformers(model_type: str, ids: Tensor, token: int, inputs: dict) -> VisionTokens:
@@ -99,5 +100,5 @@ def question_positions(ids: Tensor, question: list[list[int]], after: int) -> Te
     for form in question:
         for start in range(len(whole) - len(form), after - 1, -1):
             if form and whole[start : start + len(form)] == form:
-                return torch.arange(start, start + len(form))
+                return torch.arange(start, start + len(form), device="cpu")
     raise InputError("the question was not found in the prompt behind the video")

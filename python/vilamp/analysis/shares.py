@@ -33,8 +33,8 @@ class Shares:
         whole = each[self.vision.frames] == self.grid
         # A frame of one token has no patches to tell apart.
         self._whole = whole.nonzero().flatten() if self.grid > 1 else None
-        self._tokens = torch.zeros(len(each[self.vision.frames]), dtype=torch.float64)
-        self._patches = torch.zeros(self.grid, dtype=torch.float64)
+        self._tokens = each.new_zeros(len(self.vision.frames), dtype=torch.float64)
+        self._patches = each.new_zeros(self.grid, dtype=torch.float64)
         self._heads = 0
 
     def add(self, layer: int, attention: Tensor) -> None:

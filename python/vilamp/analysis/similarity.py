@@ -43,12 +43,8 @@ def likeness(
         return None
     unit = torch.nn.functional.normalize(features.float(), dim=-1)
     generator = torch.Generator().manual_seed(seed)
-    random = torch.tensor(
-        [
-            _mean_cosine(unit[torch.randperm(len(unit), generator=generator)[:count]])
-            for _ in range(draws)
-        ]
-    )
+    drawn = [torch.randperm(len(unit), generator=generator, device="cpu") for _ in range(draws)]
+    random = torch.tensor([_mean_cosine(unit[few[:count]]) for few in drawn], device="cpu")
     # Equal shares keep the order of the frames, as everywhere.
     top = shares.sort(descending=True, stable=True).indices[:count].to(unit.device)
     return Likeness(

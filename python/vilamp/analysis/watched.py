@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.transformers_model import TransformersVideoModel, evenly_spaced, pictures_at
-from ..finite import ATTENTION, all_finite, not_finite, working_dtype
+from ..finite import ATTENTION, LARGEST, PROMPT, all_finite, not_finite
 from ..generate import PREFILL_CHUNK, prefill
 from ..kv_cache import fixed_cache
+from ..precision import working_dtype
 from ..video import FrameSource
 from .attention import question_rows
 from .layout import VisionTokens, mixed_frames, of_transformers, question_positions
@@ -71,9 +72,11 @@ class WatchedViLAMP:
         before, after = place, ids.shape[1] - place - 1
         if embeds.shape[1] != before + len(visual) + 1 + after:
             raise InputError("analyze: the prompt is too long for this model and was cut")
-        keyframes = torch.tensor([keyframe.index for keyframe in selection.keyframes])
+        keyframes = [keyframe.index for keyframe in selection.keyframes]
         grid = model.config.keyframe_grid[0] * model.config.keyframe_grid[1]
-        vision = mixed_frames(before, keyframes, grid, len(selection.times))
+        vision = mixed_frames(
+            before, torch.tensor(keyframes, device="cpu"), grid, len(selection.times)
+        )
         # The newline's place is -1, which no question has in it.
         ids = ids[0].cpu()
         flat = torch.cat([ids[:place], ids.new_full((len(visual) + 1,), -1), ids[place + 1 :]])
@@ -82,8 +85,9 @@ class WatchedViLAMP:
         shares = Shares(vision)
         with question_rows(model.language_model.model, words, vision.positions, shares.add):
             _read(model, embeds, int(words[0]))
-        if not all(map(all_finite, shares.on_video)):
-            raise not_finite(ATTENTION, working_dtype(model.dtype, model.device))
+        for stage, values in ((PROMPT, [embeds]), (ATTENTION, shares.on_video)):
+            if not all(all_finite(part, LARGEST) for part in values):
+                raise not_finite(stage, working_dtype(model.dtype, model.device))
         return Watched(shares, selection.times, _features(embeds[0], vision))
 
 

@@ -21,11 +21,13 @@ from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes, size
 from vilamp.cli.output import OutputFile, attempt, note, print_json, terminal_text
 from vilamp.cli.progress import ProgressBars
-from vilamp.errors import InputError, ViLAMPError
+from vilamp.errors import InputError, NotFiniteError, ViLAMPError
 from vilamp.limits import LARGEST_TEMPERATURE, MOST_NEW_TOKENS
 from vilamp.method import Method
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vilamp.session import Answer, SelectionResult
     from vilamp.video import FrameSource
 
@@ -150,9 +152,9 @@ def ask(
                         stream(f"\n\n{keyframe_lines(answer.selection.keyframes)}\n")
             except ViLAMPError as error:
                 # A later question failed: what was answered before is delivered all the same.
+                failed = _of_question(error, questions)
                 if not answers:
-                    raise
-                failed = error
+                    raise failed from error
 
     used = {
         **asdict(method),
@@ -271,6 +273,13 @@ def _worth_showing(selection: SelectionResult) -> list[int]:
     from vilamp.report import merged_frames
 
     return merged_frames(selection)
+
+
+def _of_question(error: ViLAMPError, questions: Sequence[str]) -> ViLAMPError:
+    """The error with the question that it concerns, if that is one of several."""
+    if not isinstance(error, NotFiniteError) or error.question is None or len(questions) == 1:
+        return error
+    return NotFiniteError(f"{questions[error.question]!r}: {error}", error.question)
 
 
 def _write_report(

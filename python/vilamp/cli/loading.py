@@ -68,7 +68,7 @@ def _try_kernels() -> None:
     import vilamp_kernels as vk
 
     try:
-        vk.fill_keyframes(torch.zeros(1, dtype=torch.bool), 0)
+        vk.fill_keyframes(torch.zeros(1, dtype=torch.bool, device="cpu"), 0)
     except ValueError as error:
         raise InputError(str(error)) from error
 

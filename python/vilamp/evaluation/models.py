@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..method import PAPER, Method
+from ..precision import precision_name
 from ..video import FrameSource
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class ViLAMPVideoModel:
         return {
             "weights": weights_fingerprint(self.model),
             "compat": self.model.config.compat,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": precision_name(self.model.dtype, self.model.device),
             "keyframes": keyframes or self.model.config.keyframes,
             "method": _given(method),
             "max_new_tokens": self.max_new_tokens,

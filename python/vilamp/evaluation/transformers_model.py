@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError, VideoError
 from ..finite import LOGITS, not_finite
 from ..inputs import device_of, dtype_of
+from ..precision import precision_name
 from ..video import FrameSource
 from ..video.fit import fit
 from .models import Question, Reply, weights_fingerprint
@@ -63,7 +64,7 @@ class TransformersVideoModel:
     def settings(self) -> dict[str, Any]:
         return {
             "weights": weights_fingerprint(self.model),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": precision_name(self.model.dtype, self.model.device),
             "frames": self.frames,
             # Answers to frames without times, or fused in pairs, are answers to something else.
             "input": "timed frames",

@@ -49,7 +49,9 @@ class LearnedQueries(nn.Module):
             )
         try:
             tensors = load_file(path)
-            queries = cls(patch_width, query_width, len(tensors["query"]))
+            # Layers are made on PyTorch's default device.
+            with torch.device("cpu"):
+                queries = cls(patch_width, query_width, len(tensors["query"]))
             queries.load_state_dict(tensors)
         except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())

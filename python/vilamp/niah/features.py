@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ..cache import Cache, key
 from ..errors import VideoError
-from ..finite import FRAMES, PATCHES, FiniteCheck, working_dtype
+from ..finite import FRAMES, PATCHES, FiniteCheck
+from ..precision import autocast_dtype, working_dtype
 from ..tower_batches import TowerBatches
 from ..video.fit import fit
 from .playlist import Opened, Piece, Playlist
@@ -81,7 +82,7 @@ class Features:
         held = len(opened[piece.path])
         for start in range(piece.first // CHUNK * CHUNK, piece.stop, CHUNK):
             stop = min(start + CHUNK, held)
-            name = key(KIND, content, size, self._weights, start, stop)
+            name = key(KIND, content, size, *self._computed_by, start, stop)
             part = self._load(name, stop - start)
             if part is None:
                 if computed is None:
@@ -103,7 +104,7 @@ class Features:
 
     def _require_finite(self, part: Part) -> None:
         """What is not finite must not reach the cache."""
-        finite = FiniteCheck(working_dtype(self._model.dtype, self._model.device))
+        finite = FiniteCheck(self._dtype)
         finite.see(FRAMES, part[:1])
         finite.see(PATCHES, part[1:])
         finite.require()
@@ -116,7 +117,7 @@ class Features:
         wanted = {
             "embeds": (torch.float32, (count, config.clip_config.projection_dim)),
             "patches": (
-                self._model.dtype,
+                self._dtype,
                 (count, math.prod(config.grid), config.text_config.hidden_size),
             ),
         }
@@ -170,7 +171,16 @@ class Features:
         config = self._model.config
         patches = math.prod(config.grid) * config.text_config.hidden_size
         embeds = config.clip_config.projection_dim * torch.float32.itemsize
-        return patches * self._model.dtype.itemsize + embeds
+        return patches * self._dtype.itemsize + embeds
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the patches."""
+        return working_dtype(self._model.dtype, self._model.device)
+
+    @property
+    def _computed_by(self) -> tuple[str, torch.dtype | None]:
+        return self._weights, autocast_dtype(self._model.device)
 
     @cached_property
     def _weights(self) -> str:

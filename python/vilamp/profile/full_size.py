@@ -33,7 +33,7 @@ def without_weights(config: ViLAMPConfig, dtype: torch.dtype) -> ViLAMP:
     with torch.device("meta"):
         model = ViLAMP(config)
     model._restore_tables(torch.device("cpu"))
-    with FAKES:
+    with torch.device("cpu"), FAKES:
         made: dict[nn.Parameter, nn.Parameter] = {}
         for module in model.modules():
             for name, weight in list(module._parameters.items()):

@@ -45,7 +45,9 @@ def random_model(
     with torch.device("meta"):
         model = RandomViLAMP(config)
     generator = torch.Generator().manual_seed(seed)
-    block = (torch.randn(BLOCK, generator=generator) * SPREAD).to(device=where, dtype=dtype)
+    block = (torch.randn(BLOCK, generator=generator, device="cpu") * SPREAD).to(
+        device=where, dtype=dtype
+    )
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, weight in list(module._parameters.items()):

@@ -116,7 +116,8 @@ class Simulator:
         meter.track(*self.model.parameters(), *self.model.buffers())
         found = Simulation(frames, weights=meter.held)
         if frames:
-            with meter:
+            # What is real is on the host, wherever PyTorch makes tensors by default.
+            with torch.device("cpu"), meter:
                 run = _Run(self.model, self.settings, self._folding, meter, found, progress)
                 run.threads = self._threads
                 run.all()

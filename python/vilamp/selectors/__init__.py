@@ -3,6 +3,7 @@
 Each is a function `(frames [N, D], scores [Q, N], k) -> indices [Q, k]`: int64, ascending, filled
 up with -1 at the end of a row that has fewer than k. `frames` need not be normalised, `scores` are
 the cosines of frames and questions, and ties go to the earlier frame. None builds an N x N matrix.
+A score that is NaN counts as least, and a frame whose embedding is not finite is like no other.
 Differential selection, the paper's own, is the op `vilamp_kernels.select_keyframes`;
 `vilamp.keyframes` calls it with the rules of the checkpoint.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .rows import best, padded
+from .rows import best, finite, padded
 
 THRESHOLD = 0.8
 """A part whose best frames are this far above its mean is not split."""
@@ -44,7 +44,8 @@ def aks(
     """
     count = min(len(frames), k)
     rule = (k, threshold, flatness)
-    rows = [_split(_unit_range(score), 0, count, rule, depth) for score in scores]
+    known = finite(scores).cpu()
+    rows = [_split(_unit_range(score), 0, count, rule, depth) for score in known]
     if not rows:
         return scores.new_empty((0, count), dtype=torch.int64)
     # The split was decided on the host; what takes the numbers may be elsewhere.
@@ -52,7 +53,6 @@ def aks(
 
 
 def _unit_range(score: Tensor) -> Tensor:
-    score = torch.nan_to_num(score.double().cpu(), nan=-1.0)
     if len(score) == 0:
         return score
     return (score - score.min()) / (score.max() - score.min()).clamp(min=1e-12)
@@ -63,7 +63,7 @@ def _split(
 ) -> Tensor:
     """Numbers of `budget` frames of a part that begins at `start`; budget <= its length."""
     if budget == 0:
-        return torch.empty(0, dtype=torch.int64)
+        return score.new_empty(0, dtype=torch.int64)
     k, threshold, flatness = rule
     peaked = float(score[best(score, k)].mean() - score.mean()) > threshold
     if depth == 0 or (peaked and float(score.std(correction=0)) > flatness):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .rows import ascending, finite
+
 SHARPNESS = 3.0
 """Power of the scores; the paper's best values lie between 2 and 4."""
 
@@ -30,10 +32,9 @@ def bolt(frames: Tensor, scores: Tensor, k: int, sharpness: float = SHARPNESS) -
     count = min(n, k)
     if count == 0 or len(scores) == 0:
         return scores.new_empty((len(scores), count), dtype=torch.int64)
-    known = torch.nan_to_num(scores.double(), nan=float("inf"))
+    known = finite(scores)
     low = known.amin(-1, keepdim=True)
-    finite = torch.where(known.isinf(), low, known)
-    spread = (finite - low) / (finite.amax(-1, keepdim=True) - low).clamp(min=1e-12)
+    spread = (known - low) / (known.amax(-1, keepdim=True) - low).clamp(min=1e-12)
     weights = spread**sharpness
     total = weights.sum(-1, keepdim=True)
     weights = torch.where(total > 0, weights, torch.ones_like(weights))
@@ -43,4 +44,4 @@ def bolt(frames: Tensor, scores: Tensor, k: int, sharpness: float = SHARPNESS) -
     chosen = torch.zeros_like(weights, dtype=torch.bool).scatter_(1, number, True)
     # Frames that were hit rank before all others, which follow by weight, the earlier first.
     ranked = torch.where(chosen, torch.inf, weights).sort(dim=-1, descending=True, stable=True)
-    return ranked.indices[:, :count].sort(-1).values
+    return ascending(ranked.indices[:, :count])

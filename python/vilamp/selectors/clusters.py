@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+
+from .rows import directions
 
 ROUNDS = 25
 """Of moving the centres; most videos settle in fewer."""
@@ -28,7 +29,7 @@ def clusters(frames: Tensor, scores: Tensor, k: int, rounds: int = ROUNDS) -> Te
     count = min(k, len(frames))
     out = torch.full((count,), -1, dtype=torch.int64, device=frames.device)
     if count:
-        unit = normalize(frames.float(), dim=-1)
+        unit = directions(frames.float())
         centres = _centres(unit, count, rounds)
         # Two centres may have one nearest frame.
         nearest = torch.cdist(centres, unit).argmin(-1).unique()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from .rows import padded
+from .rows import directions, finite, padded
 
 SHARPNESS = 1.0
 """Weight of relevance in the kernel, by the standard deviations of a score from the mean."""
@@ -32,19 +31,16 @@ def dpp(frames: Tensor, scores: Tensor, k: int, sharpness: float = SHARPNESS) ->
     Source: Chen, Zhang and Zhou 2018, arXiv:1709.05135, algorithm 1.
     """
     count = min(k, len(frames))
-    unit = normalize(frames.double(), dim=-1)
-    rows = [_greedy(unit, score.double(), count, sharpness) for score in scores]
-    return padded(rows, count) if rows else scores.new_empty((0, count), dtype=torch.int64)
+    if count == 0 or len(scores) == 0:
+        return scores.new_empty((len(scores), count), dtype=torch.int64)
+    unit = directions(frames.double())
+    return padded([_greedy(unit, score, count, sharpness) for score in finite(scores)], count)
 
 
 def _greedy(unit: Tensor, score: Tensor, count: int, sharpness: float) -> Tensor:
     """int64 `[<= count]`, in the order in which they are taken."""
-    score = torch.nan_to_num(score, nan=float("-inf"))
-    known = score.isfinite()
-    z = torch.full_like(score, -torch.inf)
-    some = score[known]
     # A spread of 0 leaves all frames equally relevant.
-    z[known] = (some - some.mean()) / some.std(correction=0).clamp(min=1e-12)
+    z = (score - score.mean()) / score.std(correction=0).clamp(min=1e-12)
     quality = torch.exp(sharpness * z / 2)
     # What each frame would add to the determinant, squared lengths of what is left of it.
     left = quality**2

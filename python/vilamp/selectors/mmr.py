@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from .rows import ascending
+from .rows import ascending, directions, finite
 
 BALANCE = 0.5
 """Weight of relevance; the rest is the weight of being unlike what was taken."""
@@ -25,8 +24,8 @@ def mmr(frames: Tensor, scores: Tensor, k: int, balance: float = BALANCE) -> Ten
         int64 `[Q, min(N, k)]`. Time and memory O(N) for each frame taken.
     Source: Carbonell and Goldstein 1998, "The use of MMR, diversity-based reranking".
     """
-    unit = normalize(frames.float(), dim=-1)
-    relevance = torch.nan_to_num(scores.float(), nan=-1.0)
+    unit = directions(frames.float())
+    relevance = finite(scores).float()
     questions = torch.arange(len(scores), device=scores.device)
     alike = torch.full_like(relevance, -torch.inf)
     gone = torch.zeros_like(relevance, dtype=torch.bool)

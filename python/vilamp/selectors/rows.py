@@ -1,9 +1,32 @@
-"""Rows of frame numbers in the form that all selectors give."""
+"""Rows of scores and of frame numbers in the form that selectors work with and give."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def finite(scores: Tensor) -> Tensor:
+    """fp64 `[Q, N]` without NaN and infinities.
+
+    NaN and -inf become the least of the question's other scores, inf the greatest; where there are
+    no others, all are 0.
+    """
+    scores = scores.double()
+    if scores.shape[-1] == 0:
+        return scores
+    known = scores.isfinite()
+    low = scores.masked_fill(~known, torch.inf).amin(-1, keepdim=True)
+    high = scores.masked_fill(~known, -torch.inf).amax(-1, keepdim=True)
+    filled = torch.where(known, scores, torch.where(scores == torch.inf, high, low))
+    return filled.masked_fill(~known.any(-1, keepdim=True), 0)
+
+
+def directions(frames: Tensor) -> Tensor:
+    """Rows `[N, D]` of length 1, in the dtype given; zeros, which are like nothing, for rows that
+    are 0 or not finite."""
+    return normalize(frames, dim=-1).nan_to_num(0, 0, 0)
 
 
 def ascending(chosen: Tensor) -> Tensor:
