@@ -25,7 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import whole
 from .cache import Cache
+from .config_fields import shown
 from .errors import InputError, NotFiniteError, VideoError
 from .finite import (
     FRAMES,
@@ -163,9 +165,15 @@ class VideoSession:
         cache: Cache | None = None,
         **how_to_open: Any,
     ):
-        for name, value in (("keyframes", keyframes), ("batch", batch), ("budget", budget)):
-            if value is not None and value < 1:
-                raise InputError(f"{name}: wanted at least 1, got {value}")
+        keyframes, batch, budget = (
+            None if value is None else whole(name, value)
+            for name, value in (("keyframes", keyframes), ("batch", batch), ("budget", budget))
+        )
+        spool = whole("spool", spool, least=0)
+        if not isinstance(method, Method):
+            raise InputError(f"method: wanted a vilamp.method.Method, got {shown(method)}")
+        if not isinstance(cache, Cache | None):
+            raise InputError(f"cache: wanted a vilamp.cache.Cache or None, got {shown(cache)}")
         if how_to_open and isinstance(video, FrameSource):
             raise InputError(
                 f"{', '.join(how_to_open)}: the video is open already; give it to open_video"
@@ -301,10 +309,16 @@ class VideoSession:
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         self._require_open()
-        check_options(max_new_tokens, do_sample, temperature)
+        check_options(max_new_tokens, do_sample, temperature, seed)
+        if isinstance(questions, str):
+            raise InputError("questions: wanted a list of texts, got one text; use ask")
         if not questions:
             return
-        queries = [None] * len(questions) if queries is None else queries
+        queries = [None] * len(questions) if queries is None else list(queries)
+        if len(queries) != len(questions):
+            raise InputError(
+                f"queries: wanted one for each of {len(questions)} questions, got {len(queries)}"
+            )
         prompts = [
             self.model.tokenize(text, query) for text, query in zip(questions, queries, strict=True)
         ]

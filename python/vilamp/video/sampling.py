@@ -9,12 +9,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..errors import InputError, VideoError
+from ..arguments import number, one_of, whole
+from ..errors import VideoError
 
 POLICIES = ("time", "released", "keyframes")
 
 # A damaged timestamp can claim centuries; at one frame per second this is eleven days and a half.
 MAX_SAMPLES = 1_000_000
+
+
+LOWEST_FPS, HIGHEST_FPS = 1e-9, 1e6
+"""A frame in 31 years, and one in a microsecond: times and counts stay exact."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +35,12 @@ class Plan:
 
 def check_arguments(fps: float, sampling: str, max_frames: int | None) -> Fraction:
     """`fps` as an exact fraction (0.1 is a tenth); raises `InputError` for unusable settings."""
-    if sampling not in POLICIES:
-        raise InputError(f"sampling: wanted one of {', '.join(POLICIES)}, got {sampling!r}")
-    if max_frames is not None and max_frames < 1:
-        raise InputError(f"max_frames: wanted at least 1, got {max_frames}")
-    try:
-        rate = Fraction(str(fps))
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise InputError(f"fps: wanted a number of frames per second above 0, got {fps}")
-    return rate
+    one_of("sampling", sampling, POLICIES)
+    if max_frames is not None:
+        whole("max_frames", max_frames)
+    wanted = f"a number of frames per second from {LOWEST_FPS:g} to {HIGHEST_FPS:g}"
+    number("fps", fps, LOWEST_FPS, HIGHEST_FPS, wanted)
+    return Fraction(str(fps))
 
 
 def thin(count: int, cap: int | None) -> np.ndarray:
