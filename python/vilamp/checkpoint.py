@@ -218,7 +218,8 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
                 key: StoredTensor(file, tuple(part.get_shape()), part.get_dtype())
                 for key, part in slices.items()
             }
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
+        # A file of terabytes cannot be mapped where addresses are limited.
         raise CheckpointError(f"{file}: not a complete safetensors file ({error})") from error
 
 

@@ -18,7 +18,9 @@ def dtype_of(asked: torch.dtype | str | None, own: torch.dtype | None) -> torch.
     """The dtype asked for by object or name, else the checkpoint's own, else fp32."""
     if asked is None:
         return own or torch.float32
-    dtype = getattr(torch, _DTYPE_NAMES.get(asked, asked), None) if isinstance(asked, str) else asked
+    dtype = (
+        getattr(torch, _DTYPE_NAMES.get(asked, asked), None) if isinstance(asked, str) else asked
+    )
     # Those of 8 bits and fewer have no arithmetic.
     if not any(dtype is getattr(torch, name) for name in _DTYPE_NAMES.values()):
         raise InputError(f"dtype: wanted a float dtype such as bfloat16, got {shown(asked)}")

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from vilamp.config_fields import shown
 from vilamp.errors import InputError
 from vilamp.method import MERGINGS, SELECTORS
 
@@ -216,7 +217,7 @@ def size(text: str, option: str) -> int:
     """
     match = SIZE.fullmatch(text.strip())
     if match is None:
-        raise InputError(f"{option}: wanted a size such as 24GiB or 500MB, got {text!r}")
+        raise InputError(f"{option}: wanted a size such as 24GiB or 500MB, got {shown(text)}")
     number, prefix, binary = match.groups()
     power = "KMGT".index(prefix.upper()) + 1 if prefix else 0
     return int(float(number) * (1024 if binary else 1000) ** power)
@@ -232,7 +233,7 @@ def batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
-        raise InputError(f"--batch: wanted auto or a whole number from 1 on, got {text!r}")
+        raise InputError(f"--batch: wanted auto or a whole number from 1 on, got {shown(text)}")
     return int(text)
 
 
@@ -244,7 +245,7 @@ def budget_bytes(text: str | None) -> int | None:
     """
     count = size(text, "--budget") if text is not None else None
     if count == 0:
-        raise InputError(f"--budget: wanted a size above 0, got {text!r}")
+        raise InputError(f"--budget: wanted a size above 0, got {shown(text)}")
     return count
 
 
