@@ -16,8 +16,8 @@ SMALLEST_FP32 = 2.0**-126
 """Smaller ones lose digits, or are 0 on a processor that drops them."""
 
 
-def whole(name: str, value: Any, least: int = 1, most: int = LARGEST_INTEGER) -> int:
-    """An integer of Python or NumPy in `least`..`most`.
+def whole(name: str, value: Any, least: int = 1, most: float = LARGEST_INTEGER) -> int:
+    """An integer of Python or NumPy in `least`..`most`, which may be infinite.
 
     Raises:
         InputError: another value, or one of another kind.

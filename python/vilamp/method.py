@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .arguments import LARGEST_FP32, SMALLEST_FP32, number, one_of, whole
@@ -51,7 +52,7 @@ class Method:
         one_of("selector", self.selector, SELECTORS)
         one_of("merging", self.merging, MERGINGS)
         if self.keyframes is not None:
-            self._set("keyframes", whole("keyframes", self.keyframes))
+            self._set("keyframes", whole("keyframes", self.keyframes, most=math.inf))
         for name, (least, most, wanted) in _RANGES.items():
             if getattr(self, name) is not None:
                 self._set(name, number(name, getattr(self, name), least, most, wanted))

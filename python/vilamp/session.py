@@ -14,6 +14,7 @@ ahead of the model in threads of their own (`vilamp.sweeps`):
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -165,10 +166,10 @@ class VideoSession:
         cache: Cache | None = None,
         **how_to_open: Any,
     ):
-        keyframes, batch, budget = (
-            None if value is None else whole(name, value)
-            for name, value in (("keyframes", keyframes), ("batch", batch), ("budget", budget))
-        )
+        # More keyframes than the video has frames are all of them.
+        keyframes = None if keyframes is None else whole("keyframes", keyframes, most=math.inf)
+        batch = None if batch is None else whole("batch", batch)
+        budget = None if budget is None else whole("budget", budget)
         spool = whole("spool", spool, least=0)
         if not isinstance(method, Method):
             raise InputError(f"method: wanted a vilamp.method.Method, got {shown(method)}")

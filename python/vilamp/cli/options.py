@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -10,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from vilamp.arguments import number
 from vilamp.config_fields import shown
 from vilamp.errors import InputError
+from vilamp.limits import LOWEST_FPS
 from vilamp.method import MERGINGS, SELECTORS
 
 DTYPES = {
@@ -169,10 +170,7 @@ class Settings:
     sampling: str
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.fps) and 0 < self.fps <= FASTEST_FPS):
-            raise InputError(
-                f"--fps: wanted a number above 0 and at most {FASTEST_FPS:g}, got {self.fps:g}"
-            )
+        require_fps(self.fps)
         if self.dtype is not None and self.dtype not in DTYPES.values():
             raise InputError(f"--dtype: wanted fp32, bf16 or fp16, got {self.dtype!r}")
 
@@ -204,6 +202,17 @@ class Settings:
     def as_dict(self) -> dict[str, object]:
         """The settings by name, for JSON and reports."""
         return asdict(self)
+
+
+def require_fps(fps: float) -> None:
+    """Check `--fps`.
+
+    Raises:
+        InputError: out of its range.
+    """
+    number(
+        "--fps", fps, LOWEST_FPS, FASTEST_FPS, f"a number from {LOWEST_FPS:g} to {FASTEST_FPS:g}"
+    )
 
 
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE | re.ASCII)

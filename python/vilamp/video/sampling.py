@@ -11,15 +11,12 @@ import numpy as np
 
 from ..arguments import number, one_of, whole
 from ..errors import VideoError
+from ..limits import HIGHEST_FPS, LOWEST_FPS
 
 POLICIES = ("time", "released", "keyframes")
 
 # A damaged timestamp can claim centuries; at one frame per second this is eleven days and a half.
 MAX_SAMPLES = 1_000_000
-
-
-LOWEST_FPS, HIGHEST_FPS = 1e-9, 1e6
-"""A frame in 31 years, and one in a microsecond: times and counts stay exact."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ def check_arguments(fps: float, sampling: str, max_frames: int | None) -> Fracti
     """`fps` as an exact fraction (0.1 is a tenth); raises `InputError` for unusable settings."""
     one_of("sampling", sampling, POLICIES)
     if max_frames is not None:
-        whole("max_frames", max_frames)
+        whole("max_frames", max_frames, most=math.inf)
     wanted = f"a number of frames per second from {LOWEST_FPS:g} to {HIGHEST_FPS:g}"
     number("fps", fps, LOWEST_FPS, HIGHEST_FPS, wanted)
     return Fraction(str(fps))
