@@ -25,9 +25,7 @@ def whole(name: str, value: Any, least: int = 1, most: float = LARGEST_INTEGER) 
     if _is(Integral, value) and least <= value <= most:
         return operator.index(value)
     limit = f" and at most {most}" if most < LARGEST_INTEGER else ""
-    raise InputError(
-        f"{name}: wanted a whole number of at least {least}{limit}, got {shown(value)}"
-    )
+    raise InputError(f"{name}: wanted at least {least}{limit}, a whole number, got {shown(value)}")
 
 
 def number(name: str, value: Any, least: float, most: float, wanted: str) -> float:
