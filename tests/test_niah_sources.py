@@ -121,7 +121,7 @@ def test_files_that_are_no_json(videos, tmp_path, content):
     path = videos / "questions.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be read|not UTF-8"):
+    with pytest.raises(InputError, match=r"cannot be read|not UTF-8"):
         build_cases(tmp_path / "cases", GRID, questions=path, needle_seconds=SECONDS)
 
 
