@@ -22,10 +22,12 @@ def whole(name: str, value: Any, least: int = 1, most: float = LARGEST_INTEGER) 
     Raises:
         InputError: another value, or one of another kind.
     """
-    if _is(Integral, value) and least <= value <= most:
-        return operator.index(value)
-    limit = f" and at most {most}" if most < LARGEST_INTEGER else ""
-    raise InputError(f"{name}: wanted at least {least}{limit}, a whole number, got {shown(value)}")
+    if not _is(Integral, value):
+        raise InputError(f"{name}: wanted a whole number, got {shown(value)}")
+    if not least <= value <= most:
+        limit = f" and at most {most}" if most < LARGEST_INTEGER else ""
+        raise InputError(f"{name}: wanted at least {least}{limit}, got {shown(value)}")
+    return operator.index(value)
 
 
 def number(name: str, value: Any, least: float, most: float, wanted: str) -> float:
