@@ -75,11 +75,19 @@ class TestSpooledFrames:
         assert self.levels(cache) == [0, 1, 2] and is_good(path)
         assert (tmp_path / "kept.safetensors").exists()
 
-    @pytest.mark.parametrize("kind", ["empty", "short", "huge header", "other video"])
+    @pytest.mark.parametrize(
+        "kind", ["empty", "short", "huge header", "other bytes", "other video", "zeros", "a level"]
+    )
     def test_damaged(self, cache, kind):
         path = self.store(cache)
         if kind == "other video":
             self.store(cache, key("b")).replace(path)
+        elif kind in ("zeros", "a level"):
+            # As after a loss of power, or of a disk that fails.
+            frames = self.COUNT * self.SIDE**2 * 3
+            head, data = path.read_bytes()[: -frames - 12], path.read_bytes()[-frames - 12 :]
+            data = bytes(len(data)) if kind == "zeros" else data[:50] + b"\xff" + data[51:]
+            path.write_bytes(head + data)
         else:
             damage(path, kind)
         assert self.levels(cache) is None and not path.exists()

@@ -70,10 +70,13 @@ def test_counts(refused, command, option, value):
     [
         ("ask", "--temperature", ("nan", "inf", "-inf", "1e300", "-1", "9" * 400, "")),
         ("ask", "--fps", ("nan", "inf", "-inf", "1e300", "-1", "0", "-0.0", "9" * 400, "")),
+        ("ask", "--fps", ("1e-300", "5e-324")),
         ("build", "--fps", ("nan", "inf", "-inf", "1e300", "-1", "0", "-0.0", "9" * 400)),
         ("ask", "--tau", ("nan", "inf", "-inf", "1e300", "-1.1", "9" * 400, "")),
         ("eval", "--alpha", ("nan", "inf", "-inf", "-1", "0", "-0.0", "9" * 400, "")),
-        ("ask", "--lam", ("nan", "inf", "-inf", "9" * 400, "")),
+        # Beyond what fp32 holds, in which patches are weighed.
+        ("ask", "--alpha", ("1e300", "3.5e38", "1e-45", "1e-300")),
+        ("ask", "--lam", ("nan", "inf", "-inf", "9" * 400, "", "1e300", "-3.5e38")),
         ("build", "--depths", ("nan", "inf", "-1", "101", "1e300", "", "9" * 5000, "0,,1")),
         ("build", "--seconds", ("nan-inf", "0-0", "-1-1", "9-1", "9" * 400 + "-" + "9" * 400)),
         ("ask", "--budget", ("nan", "inf", "-1", "0", "1e300", "", "9" * 400, "٣GB")),

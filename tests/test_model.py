@@ -271,7 +271,7 @@ class TestDecode:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"max_new_tokens": -1}, "max_new_tokens: wanted 0 or more and at most 65536, got -1"),
+            ({"max_new_tokens": -1}, "max_new_tokens: wanted at least 0 and at most 65536"),
             ({"max_new_tokens": 10**14}, "at most 65536, got 100000000000000"),
             ({"max_new_tokens": 1, "do_sample": True, "temperature": 0.0}, "temperature"),
             ({"max_new_tokens": 1, "prefill_chunk": 0}, "prefill_chunk: wanted at least 1, got 0"),

@@ -225,7 +225,7 @@ def test_names():
         ({"keyframes": 0}, "keyframes: wanted at least 1, got 0"),
         ({"tau": 1.5}, "tau: wanted a cosine from -1 to 1, got 1.5"),
         ({"tau": math.nan}, "tau: wanted a cosine"),
-        ({"alpha": 0.0}, "alpha: wanted more than 0, got 0"),
+        ({"alpha": 0.0}, "alpha: wanted a number from"),
         ({"lam": math.inf}, "lam: wanted a finite number"),
     ],
 )

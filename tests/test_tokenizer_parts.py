@@ -171,6 +171,8 @@ TEMPLATE = {
     "special_tokens": {},
 }
 TWICE = {**TEMPLATE, "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 2}
+# The library ends the process that meets one.
+UNKNOWN_MARK = {**TEMPLATE, "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}]}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,7 @@ TWICE = {**TEMPLATE, "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 2}
         ("pre_tokenizer", {"type": "Digits", "individual_digits": True}),
         ("post_processor", TEMPLATE),
         ("post_processor", TWICE),
+        ("post_processor", UNKNOWN_MARK),
         ("post_processor", {"type": "Sequence", "processors": [BYTE_LEVEL]}),
         ("decoder", replace("e", "e" * 1000)),
         ("decoder", {"type": "Sequence", "decoders": [replace("e", "e" * 1000)]}),

@@ -7,6 +7,7 @@ Only safetensors files are read; a pickle can run code and is refused.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ def find_folder(path_or_hub_id: str | Path) -> Path:
     """
     if path_or_hub_id == "default":
         return DEFAULT_MODEL
+    if not isinstance(path_or_hub_id, str | os.PathLike):
+        raise CheckpointError(
+            f"the name of the model: wanted a folder or a hub id, got {shown(path_or_hub_id)}"
+        )
     if not str(path_or_hub_id).strip():
         raise CheckpointError("the name of the model is empty: wanted a folder or a hub id")
     name = str(path_or_hub_id)
@@ -213,7 +218,8 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
                 key: StoredTensor(file, tuple(part.get_shape()), part.get_dtype())
                 for key, part in slices.items()
             }
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
+        # A file of terabytes cannot be mapped where addresses are limited.
         raise CheckpointError(f"{file}: not a complete safetensors file ({error})") from error
 
 

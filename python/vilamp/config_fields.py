@@ -28,8 +28,12 @@ _short.maxstring = _short.maxother = 80
 
 
 def shown(value: Any) -> str:
-    """A value for a message, abridged."""
-    return _short.repr(value)
+    """A value for a message, abridged and on one line."""
+    try:
+        return " ".join(_short.repr(value).split())
+    except ValueError:
+        # Python does not write out an integer of so many digits.
+        return f"a number of {type(value).__name__} with thousands of digits"
 
 
 def is_file(path: Path) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
+from .arguments import number, whole
 from .errors import InputError
 from .finite import LARGEST, LOGITS, PROMPT, all_finite, not_finite
 from .kv_cache import can_rewind, fixed_cache, rewind
@@ -34,24 +35,23 @@ class Generation:
 
 
 def check_options(
-    max_new_tokens: int, do_sample: bool, temperature: float, prefill_chunk: int = PREFILL_CHUNK
+    max_new_tokens: int,
+    do_sample: bool,
+    temperature: float,
+    seed: int = 0,
+    prefill_chunk: int = PREFILL_CHUNK,
 ) -> None:
     """Refuse what `decode` cannot do, before the work that leads up to it.
 
     Raises:
         InputError: see `decode`.
     """
-    if not 0 <= max_new_tokens <= MOST_NEW_TOKENS:
-        raise InputError(
-            f"max_new_tokens: wanted 0 or more and at most {MOST_NEW_TOKENS}, got {max_new_tokens}"
-        )
-    if do_sample and not 0 < temperature <= LARGEST_TEMPERATURE:
-        raise InputError(
-            f"temperature: wanted more than 0 and at most {LARGEST_TEMPERATURE:g}, "
-            f"got {temperature:g}"
-        )
-    if prefill_chunk < 1:
-        raise InputError(f"prefill_chunk: wanted at least 1, got {prefill_chunk}")
+    whole("max_new_tokens", max_new_tokens, least=0, most=MOST_NEW_TOKENS)
+    if do_sample:
+        wanted = f"more than 0 and at most {LARGEST_TEMPERATURE:g}"
+        number("temperature", temperature, math.ulp(0), LARGEST_TEMPERATURE, wanted)
+    whole("seed", seed, least=0)
+    whole("prefill_chunk", prefill_chunk)
 
 
 @torch.no_grad()
@@ -85,15 +85,15 @@ def decode(
             out of memory.
         keep_logits: False drops them once a token is chosen, 0.6 MB each for the 7B model.
     Raises:
-        InputError: an empty prompt, a negative `max_new_tokens`, a `temperature` not above 0 or a
-            `prefill_chunk` below 1.
+        InputError: an empty prompt, a negative `max_new_tokens` or `seed`, a `temperature` not
+            above 0 or a `prefill_chunk` below 1.
         NotFiniteError: the logits of a token are NaN or infinite, or the prompt holds numbers that
             are, or that are too large to be squared.
     """
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[0] != 1 or inputs_embeds.shape[1] == 0:
         raise InputError(f"inputs_embeds: wanted [1, S, H], got {list(inputs_embeds.shape)}")
-    check_options(max_new_tokens, do_sample, temperature, prefill_chunk)
-    generator = torch.Generator().manual_seed(seed)
+    check_options(max_new_tokens, do_sample, temperature, seed, prefill_chunk)
+    generator = torch.Generator().manual_seed(int(seed))
     cache = fixed_cache(language_model.config, inputs_embeds.shape[1] + max_new_tokens)
     # RMSNorm makes zeros of what is too large, and hides it from the logits.
     prompt_fits = all_finite(inputs_embeds, LARGEST)
@@ -114,7 +114,7 @@ def decode(
             raise not_finite(stage, working_dtype(language_model.dtype, row.device))
         if do_sample:
             # In fp64, from the largest down: no temperature above 0 overflows.
-            chances = torch.softmax((row - greatest).cpu().double() / temperature, dim=-1)
+            chances = torch.softmax((row - greatest).cpu().double() / float(temperature), dim=-1)
             token = int(torch.multinomial(chances, 1, generator=generator))
         else:
             token = int(row.argmax())

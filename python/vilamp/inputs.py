@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .config_fields import shown
 from .errors import InputError
 from .prompt import IMAGE_TOKEN_ID
 
@@ -15,11 +16,14 @@ _DTYPE_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64"
 
 def dtype_of(asked: torch.dtype | str | None, own: torch.dtype | None) -> torch.dtype:
     """The dtype asked for by object or name, else the checkpoint's own, else fp32."""
-    if isinstance(asked, str):
-        asked = getattr(torch, _DTYPE_NAMES.get(asked, asked), asked)
-    dtype = asked or own or torch.float32
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InputError(f"dtype: wanted a float dtype such as bfloat16, got {asked!r}")
+    if asked is None:
+        return own or torch.float32
+    dtype = (
+        getattr(torch, _DTYPE_NAMES.get(asked, asked), None) if isinstance(asked, str) else asked
+    )
+    # Those of 8 bits and fewer have no arithmetic.
+    if not any(dtype is getattr(torch, name) for name in _DTYPE_NAMES.values()):
+        raise InputError(f"dtype: wanted a float dtype such as bfloat16, got {shown(asked)}")
     return dtype
 
 
@@ -29,9 +33,9 @@ def device_of(asked: torch.device | str | None) -> torch.device:
         asked = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.empty(0, device=asked).device
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise InputError(f"device {asked!r}: cannot be used here ({reason})") from error
+        raise InputError(f"device {shown(asked)}: cannot be used here ({reason})") from error
     if device.type == "meta":
         raise InputError(f"device {asked!r}: cannot be used here (it holds no numbers)")
     return device

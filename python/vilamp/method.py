@@ -8,16 +8,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from .arguments import LARGEST_FP32, SMALLEST_FP32, number, one_of, whole
 from .errors import InputError
 
 # Named here and not where they are made: the command line wants names without importing PyTorch.
 SELECTORS = ("dks", "uniform", "top-k", "clusters", "aks", "mmr", "dpp", "bolt")
 MERGINGS = ("dfm", "mean", "max", "queries", "none")
 
-SMALLEST, LARGEST = 1.2e-38, 3.4e38
-"""Where fp32, in which weights of patches are computed, begins and ends."""
+# Weights of patches are computed in fp32.
+_RANGES = {
+    "tau": (-1, 1, "a cosine from -1 to 1"),
+    "alpha": (SMALLEST_FP32, LARGEST_FP32, f"a number from {SMALLEST_FP32:.3g} to 3.4e38"),
+    "lam": (-LARGEST_FP32, LARGEST_FP32, "a finite number up to 3.4e38"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,26 +49,19 @@ class Method:
     lam: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("selector", self.selector, SELECTORS),
-            ("merging", self.merging, MERGINGS),
-        ):
-            if value not in known:
-                raise InputError(f"{name}: wanted one of {', '.join(known)}, got {value!r}")
-        if self.keyframes is not None and self.keyframes < 1:
-            raise InputError(f"keyframes: wanted at least 1, got {self.keyframes}")
-        if self.tau is not None and not -1 <= self.tau <= 1:
-            raise InputError(f"tau: wanted a cosine from -1 to 1, got {self.tau:g}")
-        if self.alpha is not None and not SMALLEST <= self.alpha <= LARGEST:
-            raise InputError(
-                f"alpha: wanted more than 0, from {SMALLEST:g} to {LARGEST:g}, got {self.alpha:g}"
-            )
-        if self.lam is not None and not abs(self.lam) <= LARGEST:
-            raise InputError(
-                f"lam: wanted a finite number, from {-LARGEST:g} to {LARGEST:g}, got {self.lam:g}"
-            )
+        one_of("selector", self.selector, SELECTORS)
+        one_of("merging", self.merging, MERGINGS)
+        if self.keyframes is not None:
+            self._set("keyframes", whole("keyframes", self.keyframes, most=math.inf))
+        for name, (least, most, wanted) in _RANGES.items():
+            if getattr(self, name) is not None:
+                self._set(name, number(name, getattr(self, name), least, most, wanted))
         if self.alpha is not None:
             self.require_finite_weights(self.alpha)
+
+    def _set(self, name: str, value: float) -> None:
+        """A number of NumPy becomes one of Python."""
+        object.__setattr__(self, name, value)
 
     def require_finite_weights(self, own_alpha: float) -> None:
         """Refuse numbers with which the softmax of `dfm` overflows.
@@ -75,7 +74,7 @@ class Method:
         alpha = own_alpha if self.alpha is None else self.alpha
         lam = 1.0 if self.lam is None else self.lam
         # Both cosines are at most 1. `abs`: a checkpoint may hold any alpha.
-        if abs(alpha) < SMALLEST or not (1 + abs(lam)) / abs(alpha) < LARGEST:
+        if abs(alpha) < SMALLEST_FP32 or not (1 + abs(lam)) / abs(alpha) < LARGEST_FP32:
             whose = "the model's alpha" if self.alpha is None else "alpha"
             raise InputError(
                 f"{whose} {alpha:g} with lam {lam:g}: the weights of patches are not finite; "

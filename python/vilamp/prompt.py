@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .arguments import text
 
 if TYPE_CHECKING:
     from .config import ViLAMPConfig
@@ -42,8 +42,7 @@ def prompt_text(question: str) -> tuple[str, str]:
     Raises:
         InputError: the question is empty.
     """
-    if not question.strip():
-        raise InputError("the question is empty")
+    text("the question", question)
     # Not str.format: a question may contain braces.
     return _BEFORE, _AFTER.replace("{question}", question)
 
@@ -117,8 +116,7 @@ def query_ids(clip_tokenizer, query: str) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: the query is empty.
     """
-    if not query.strip():
-        raise InputError("the query is empty")
+    text("the query", query)
     ids = clip_tokenizer(query, truncation=True, max_length=clip_tokenizer.model_max_length)
     return _on_host(ids["input_ids"]), _on_host(ids["attention_mask"])
 

@@ -14,6 +14,7 @@ ahead of the model in threads of their own (`vilamp.sweeps`):
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,7 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import whole
 from .cache import Cache
+from .config_fields import shown
 from .errors import InputError, NotFiniteError, VideoError
 from .finite import (
     FRAMES,
@@ -163,9 +166,15 @@ class VideoSession:
         cache: Cache | None = None,
         **how_to_open: Any,
     ):
-        for name, value in (("keyframes", keyframes), ("batch", batch), ("budget", budget)):
-            if value is not None and value < 1:
-                raise InputError(f"{name}: wanted at least 1, got {value}")
+        # More keyframes than the video has frames are all of them.
+        keyframes = None if keyframes is None else whole("keyframes", keyframes, most=math.inf)
+        batch = None if batch is None else whole("batch", batch)
+        budget = None if budget is None else whole("budget", budget)
+        spool = whole("spool", spool, least=0)
+        if not isinstance(method, Method):
+            raise InputError(f"method: wanted a vilamp.method.Method, got {shown(method)}")
+        if not isinstance(cache, Cache | None):
+            raise InputError(f"cache: wanted a vilamp.cache.Cache or None, got {shown(cache)}")
         if how_to_open and isinstance(video, FrameSource):
             raise InputError(
                 f"{', '.join(how_to_open)}: the video is open already; give it to open_video"
@@ -304,10 +313,16 @@ class VideoSession:
             VideoError: no frame can be decoded, or the video changed between the sweeps.
         """
         self._begin()
-        check_options(max_new_tokens, do_sample, temperature)
+        check_options(max_new_tokens, do_sample, temperature, seed)
+        if isinstance(questions, str):
+            raise InputError("questions: wanted a list of texts, got one text; use ask")
         if not questions:
             return
-        queries = [None] * len(questions) if queries is None else queries
+        queries = [None] * len(questions) if queries is None else list(queries)
+        if len(queries) != len(questions):
+            raise InputError(
+                f"queries: wanted one for each of {len(questions)} questions, got {len(queries)}"
+            )
         prompts = [
             self.model.tokenize(text, query) for text, query in zip(questions, queries, strict=True)
         ]

@@ -2,16 +2,18 @@
 
 The second sweep needs the frames in the size of the vision tower only. Where they fit into a stated
 budget they are written down while the first sweep has them, and the video is decoded once.
-The file is a safetensors file with one tensor, uint8 `[N, side, side, 3]`; it is read and written a
-frame at a time, so that it never counts as memory.
+The file is a safetensors file with the frames, uint8 `[N, side, side, 3]`, and a checksum of each,
+`[N, 4]`; it is read and written a frame at a time, so that it never counts as memory.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,9 @@ from typing import BinaryIO
 import numpy as np
 
 from .errors import VideoError
+
+SUM_BYTES = 4
+"""Bytes of a frame's checksum, a CRC-32."""
 
 
 class Spool:
@@ -39,6 +44,7 @@ class Spool:
         self.side, self.count, self.path = side, count, path
         self.failed: str | None = None
         self._written = 0
+        self._sums = bytearray()
         self._file: BinaryIO | None = None
         header = _header(side, count, content)
         self._start = len(header)
@@ -46,12 +52,13 @@ class Spool:
 
     @classmethod
     def open(cls, path: Path, side: int, count: int, content: str = "") -> Spool | None:
-        """A complete spool from an earlier run; None if there is none, or not one like this."""
+        """A complete spool from an earlier run; None if there is none, or not one like this, or
+        if a frame is not what was written."""
         header = _header(side, count, content)
         try:
             file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
             status = os.fstat(file.fileno())
-            fits = status.st_size == len(header) + count * side * side * 3
+            fits = status.st_size == cls.size(side, count, content)
             fits = fits and stat.S_ISREG(status.st_mode)
             if not fits or file.read(len(header)) != header:
                 file.close()
@@ -61,18 +68,20 @@ class Spool:
         spool = cls.__new__(cls)
         spool.side, spool.count, spool.path, spool.failed = side, count, path, None
         spool._written, spool._file, spool._start = count, file, len(header)
+        if not spool._is_intact():
+            spool.close()
+            return None
         return spool
 
     @staticmethod
-    def size(side: int, count: int) -> int:
-        """Bytes of a complete file."""
-        # The length of a key of the cache.
-        return len(_header(side, count, "0" * 40)) + count * side * side * 3
+    def size(side: int, count: int, content: str = "0" * 40) -> int:
+        """Bytes of a complete file; a key of the cache is as long as the default."""
+        return len(_header(side, count, content)) + count * (side * side * 3 + SUM_BYTES)
 
     @property
     def bytes(self) -> int:
         """Size of the complete file."""
-        return self._start + self.count * self.side * self.side * 3
+        return self._start + self.count * (self.side * self.side * 3 + SUM_BYTES)
 
     @property
     def complete(self) -> bool:
@@ -86,13 +95,17 @@ class Spool:
         if self._written == self.count:
             self._fail("more frames came than were announced")
             return
-        self._attempt(lambda: self._file.write(np.ascontiguousarray(frame).data))
+        data = np.ascontiguousarray(frame).data
+        self._attempt(lambda: self._file.write(data))
+        self._sums += _sum(data)
         self._written += 1
 
     def finish(self) -> bool:
         """Say that all frames were written; gives whether the spool can be read."""
         if self.failed is None and self._written < self.count:
             self._fail(f"{self._written} frames came, {self.count} were announced")
+        if self.failed is None:
+            self._attempt(lambda: self._file.write(self._sums))
         if self.failed is None:
             self._attempt(self._file.flush)
         return self.complete
@@ -123,6 +136,16 @@ class Spool:
             # Closing writes what is left in the buffer, and a full disk says so again.
             with suppress(OSError):
                 self._file.close()
+
+    def _is_intact(self) -> bool:
+        start = self._start + self.count * self.side * self.side * 3
+        try:
+            sums = os.pread(self._file.fileno(), self.count * SUM_BYTES, start)
+            wanted = (sums[n : n + SUM_BYTES] for n in range(0, len(sums), SUM_BYTES))
+            return all(_sum(frame.data) == one for frame, one in zip(self, wanted, strict=True))
+        except (OSError, ValueError):
+            # A file that cannot be read, or that gets shorter.
+            return False
 
     def _begin(self, header: bytes) -> None:
         # Open for as long as the spool is: a file without a name is gone when it is closed.
@@ -158,10 +181,16 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
+def _sum(data: memoryview) -> bytes:
+    return zlib.crc32(data).to_bytes(SUM_BYTES, "little")
+
+
 def _header(side: int, count: int, content: str) -> bytes:
-    """What a safetensors file with this one tensor begins with."""
-    shape = [count, side, side, 3]
-    entry = {"dtype": "U8", "shape": shape, "data_offsets": [0, count * side * side * 3]}
-    text = json.dumps({"__metadata__": {"content": content}, "frames": entry}).encode()
+    """What a safetensors file with these two tensors begins with."""
+    tensors, end = {}, 0
+    for name, shape in (("frames", [count, side, side, 3]), ("sums", [count, SUM_BYTES])):
+        start, end = end, end + math.prod(shape)
+        tensors[name] = {"dtype": "U8", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps({"__metadata__": {"content": content}, **tensors}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

@@ -169,6 +169,9 @@ def _require_settings(
 def _require_template(part: Mapping) -> None:
     """Marks before and after a text, which stands there once."""
     _require_keys("post_processor", part, ("type", "single", "pair", "special_tokens"))
+    marks = part.get("special_tokens") or {}
+    if not isinstance(marks, Mapping) or len(marks) > 8:
+        raise _Unsupported(f"post_processor: special_tokens {shown(marks)}")
     for name, texts in (("single", ["A"]), ("pair", ["A", "B"])):
         pieces = part.get(name) or []
         if not isinstance(pieces, list) or len(pieces) > 8:
@@ -179,12 +182,13 @@ def _require_template(part: Mapping) -> None:
             if kind not in ("Sequence", "SpecialToken") or not isinstance(place, Mapping):
                 raise _Unsupported(f"post_processor: {name} {shown(piece)}")
             _require_keys("post_processor", place, ("id", "type_id"))
+            if kind == "SpecialToken" and place.get("id") not in list(marks):
+                raise _Unsupported(
+                    f"post_processor: {name} {shown(piece)} is not in special_tokens"
+                )
             found += [place.get("id")] if kind == "Sequence" else []
         if any(found.count(text) > 1 for text in texts) or any(t not in texts for t in found):
             raise _Unsupported(f"post_processor: {name} has a text more than once")
-    marks = part.get("special_tokens") or {}
-    if not isinstance(marks, Mapping) or len(marks) > 8:
-        raise _Unsupported(f"post_processor: special_tokens {shown(marks)}")
     for mark in marks.values():
         ids = mark.get("ids") if isinstance(mark, Mapping) else None
         if not isinstance(ids, list) or len(ids) > 8:

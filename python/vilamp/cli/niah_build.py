@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ from vilamp.cli import options
 from vilamp.cli.niah_options import depths_of, lengths_of, seconds_of
 from vilamp.cli.output import print_json
 from vilamp.cli.progress import ProgressBars
-from vilamp.errors import InputError
 
 MOST = 10_000
 """Needles, questions about one, or haystacks."""
@@ -65,10 +63,7 @@ def build(
 ) -> None:
     """Make cases: needles at depths of haystacks; drawn ones unless questions are named."""
     whole, places, (low, high) = lengths_of(lengths), depths_of(depths), seconds_of(seconds)
-    if not (math.isfinite(fps) and 0 < fps <= options.FASTEST_FPS):
-        raise InputError(
-            f"--fps: wanted a number above 0 and at most {options.FASTEST_FPS:g}, got {fps:g}"
-        )
+    options.require_fps(fps)
     with ProgressBars() as bars:
         bars("load", 0, None)
         from vilamp.niah.build import build_cases

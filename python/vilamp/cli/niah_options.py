@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vilamp.config_fields import shown
 from vilamp.errors import InputError
 from vilamp.limits import MOST_FRAMES
 from vilamp.method import Method
@@ -26,7 +27,8 @@ def lengths_of(text: str) -> tuple[int, ...]:
         found = []
     if not found or found[0] < 1 or found[-1] > MOST_FRAMES:
         raise InputError(
-            f"--lengths: wanted numbers from 1 to {MOST_FRAMES}, as in 2000,10000, got {text!r}"
+            f"--lengths: wanted numbers from 1 to {MOST_FRAMES}, as in 2000,10000, "
+            f"got {shown(text)}"
         )
     return tuple(found)
 
@@ -43,7 +45,9 @@ def depths_of(text: str) -> tuple[float, ...]:
         found = []
     # Not `found[0] < 0`: NaN is neither.
     if not found or not all(0 <= depth <= 100 for depth in found):
-        raise InputError(f"--depths: wanted percents from 0 to 100, as in 0,50,100, got {text!r}")
+        raise InputError(
+            f"--depths: wanted percents from 0 to 100, as in 0,50,100, got {shown(text)}"
+        )
     return tuple(depth / 100 for depth in found)
 
 
@@ -56,7 +60,7 @@ def seconds_of(text: str) -> tuple[float, float]:
     match = SECONDS.fullmatch(text.strip())
     low, high = map(float, match.groups()) if match else (1.0, 0.0)
     if not 0 < low <= high:
-        raise InputError(f"--seconds: wanted shortest-longest, as in 30-120, got {text!r}")
+        raise InputError(f"--seconds: wanted shortest-longest, as in 30-120, got {shown(text)}")
     return low, high
 
 
@@ -70,7 +74,7 @@ def methods_of(texts: Sequence[str], keyframes: int | None) -> list[Method]:
     for text in texts:
         selector, plus, merging = text.strip().lower().partition("+")
         if not plus:
-            raise InputError(f"--method: wanted selector+merging, as in dks+dfm, got {text!r}")
+            raise InputError(f"--method: wanted selector+merging, as in dks+dfm, got {shown(text)}")
         method = Method(selector, merging, keyframes)
         if method not in found:
             found.append(method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -10,7 +9,10 @@ from typing import Annotated
 
 import typer
 
+from vilamp.arguments import number
+from vilamp.config_fields import shown
 from vilamp.errors import InputError
+from vilamp.limits import LOWEST_FPS
 from vilamp.method import MERGINGS, SELECTORS
 
 DTYPES = {
@@ -168,10 +170,7 @@ class Settings:
     sampling: str
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.fps) and 0 < self.fps <= FASTEST_FPS):
-            raise InputError(
-                f"--fps: wanted a number above 0 and at most {FASTEST_FPS:g}, got {self.fps:g}"
-            )
+        require_fps(self.fps)
         if self.dtype is not None and self.dtype not in DTYPES.values():
             raise InputError(f"--dtype: wanted fp32, bf16 or fp16, got {self.dtype!r}")
 
@@ -205,6 +204,17 @@ class Settings:
         return asdict(self)
 
 
+def require_fps(fps: float) -> None:
+    """Check `--fps`.
+
+    Raises:
+        InputError: out of its range.
+    """
+    number(
+        "--fps", fps, LOWEST_FPS, FASTEST_FPS, f"a number from {LOWEST_FPS:g} to {FASTEST_FPS:g}"
+    )
+
+
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([kMGT])(i?)B?|B)?", re.IGNORECASE | re.ASCII)
 
 
@@ -216,7 +226,7 @@ def size(text: str, option: str) -> int:
     """
     match = SIZE.fullmatch(text.strip())
     if match is None:
-        raise InputError(f"{option}: wanted a size such as 24GiB or 500MB, got {text!r}")
+        raise InputError(f"{option}: wanted a size such as 24GiB or 500MB, got {shown(text)}")
     number, prefix, binary = match.groups()
     power = "KMGT".index(prefix.upper()) + 1 if prefix else 0
     return int(float(number) * (1024 if binary else 1000) ** power)
@@ -232,7 +242,7 @@ def batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
-        raise InputError(f"--batch: wanted auto or a whole number from 1 on, got {text!r}")
+        raise InputError(f"--batch: wanted auto or a whole number from 1 on, got {shown(text)}")
     return int(text)
 
 
@@ -244,7 +254,7 @@ def budget_bytes(text: str | None) -> int | None:
     """
     count = size(text, "--budget") if text is not None else None
     if count == 0:
-        raise InputError(f"--budget: wanted a size above 0, got {text!r}")
+        raise InputError(f"--budget: wanted a size above 0, got {shown(text)}")
     return count
 
 

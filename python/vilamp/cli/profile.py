@@ -15,6 +15,7 @@ from rich.table import Table
 from vilamp.cli import options
 from vilamp.cli.output import OutputFile, print_json
 from vilamp.cli.progress import ProgressBars
+from vilamp.config_fields import shown
 from vilamp.errors import InputError
 from vilamp.limits import MOST_FRAMES, MOST_NEW_TOKENS
 
@@ -186,7 +187,7 @@ def frame_counts(text: str) -> list[int]:
         counts = []
     if not counts or counts[0] < 1 or counts[-1] > MOST_FRAMES:
         raise InputError(
-            f"--frames: wanted numbers from 1 to {MOST_FRAMES}, as in {FRAMES}, got {text!r}"
+            f"--frames: wanted numbers from 1 to {MOST_FRAMES}, as in {FRAMES}, got {shown(text)}"
         )
     return counts
 

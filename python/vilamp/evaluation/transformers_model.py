@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import whole
 from ..errors import CheckpointError, InputError, VideoError
 from ..finite import LOGITS, not_finite
 from ..inputs import device_of, dtype_of
@@ -52,8 +53,7 @@ class TransformersVideoModel:
         max_new_tokens: int = 64,
         name: str | None = None,
     ):
-        if frames < 1:
-            raise InputError(f"frames: wanted at least 1, got {frames}")
+        frames = whole("frames", frames)
         folder = Path(folder)
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: no such folder")
@@ -202,7 +202,8 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
             folder, use_safetensors=True, dtype=dtype, **local
         )
         processor = AutoProcessor.from_pretrained(folder, **local)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:
+        # Files of strangers, read by other libraries: any kind of error.
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{folder}: no model that can be loaded ({reason})") from error
     finally:

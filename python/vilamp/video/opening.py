@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..arguments import whole
 from ..errors import VideoError
 from . import kinds
 from .animation import AnimatedWebP
@@ -37,7 +38,7 @@ def open_video(
             or a TIFF file of several pages; list of PIL
             images; uint8 array or tensor `[N, H, W, 3]`, RGB. Pictures that are not a video file
             are samples already: all are taken, `fps` of them to a second.
-        fps: samples per second, any number above 0.
+        fps: samples per second, from 1e-9 to 1e6.
         sampling: "time": the picture on screen at k / fps after the start of the stream;
             "released": every int(frame rate)-th decoded frame, as the published code reads.
             "keyframes": the pictures that a file stores whole, at most `fps` of them a second;
@@ -48,9 +49,11 @@ def open_video(
 
     Raises:
         VideoError: the source cannot be read as a video; one line, what was wanted and what came.
-        InputError: `fps`, `sampling` or `max_frames` is unusable.
+        InputError: `fps`, `sampling`, `max_frames` or `stream` is unusable.
     """
     rate = check_arguments(fps, sampling, max_frames)
+    if stream is not None:
+        whole("stream", stream, least=0)
     settings = {"fps": rate, "sampling": sampling, "max_frames": max_frames}
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)

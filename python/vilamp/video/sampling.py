@@ -9,7 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..errors import InputError, VideoError
+from ..arguments import number, one_of, whole
+from ..errors import VideoError
+from ..limits import HIGHEST_FPS, LOWEST_FPS
 
 POLICIES = ("time", "released", "keyframes")
 
@@ -30,17 +32,12 @@ class Plan:
 
 def check_arguments(fps: float, sampling: str, max_frames: int | None) -> Fraction:
     """`fps` as an exact fraction (0.1 is a tenth); raises `InputError` for unusable settings."""
-    if sampling not in POLICIES:
-        raise InputError(f"sampling: wanted one of {', '.join(POLICIES)}, got {sampling!r}")
-    if max_frames is not None and max_frames < 1:
-        raise InputError(f"max_frames: wanted at least 1, got {max_frames}")
-    try:
-        rate = Fraction(str(fps))
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise InputError(f"fps: wanted a number of frames per second above 0, got {fps}")
-    return rate
+    one_of("sampling", sampling, POLICIES)
+    if max_frames is not None:
+        whole("max_frames", max_frames, most=math.inf)
+    wanted = f"a number of frames per second from {LOWEST_FPS:g} to {HIGHEST_FPS:g}"
+    number("fps", fps, LOWEST_FPS, HIGHEST_FPS, wanted)
+    return Fraction(str(fps))
 
 
 def thin(count: int, cap: int | None) -> np.ndarray:
