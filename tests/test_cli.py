@@ -163,7 +163,7 @@ def test_cache_is_shown_and_cleared(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("VILAMP_CACHE", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     assert run(["cache"]) == 0
-    assert f"{tmp_path}: 0.0 MB" in capsys.readouterr().out
+    assert f"{tmp_path}: 0 bytes of at most 4 GiB" in capsys.readouterr().out
     Cache().store("embeddings", key("abc"), {"x": torch.zeros(1000)}, {})
     assert run(["cache"]) == 0
     assert f"embeddings-{key('abc')}" in capsys.readouterr().out

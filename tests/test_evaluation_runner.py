@@ -266,3 +266,29 @@ def test_killed_processes_lose_nothing(tmp_path):
         ended = subprocess.run([sys.executable, "-c", KILLED, str(path), last], timeout=120)
         assert ended.returncode == (0 if last == "none" else -signal.SIGKILL)
         assert "".join(row["id"] for row in read_rows(path)[1]) == done
+
+
+def test_numbers_that_are_not_finite_in_a_question_that_is_answered_end(tmp_path):
+    def work(group):
+        yield {}
+        raise NotFiniteError("not finite", 0)
+
+    with Results(tmp_path / "a.jsonl", {}) as results:
+        failed = run([["a", "b"]], str, work, results)
+    assert failed == [("b", "not finite")] and results.done == {"a"}
+
+
+def test_one_question_that_is_not_finite_costs_the_others_nothing(tmp_path):
+    asked = []
+
+    def work(group):
+        asked.append(list(group))
+        for number, name in enumerate(group):
+            if name == "b":
+                raise NotFiniteError("not finite", number)
+            yield {}
+
+    with Results(tmp_path / "a.jsonl", {}) as results:
+        assert run([["a", "b", "c"]], str, work, results) == [("b", "not finite")]
+        assert results.done == {"a", "c"}
+    assert asked == [["a", "b", "c"], ["c"]]

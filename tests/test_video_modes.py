@@ -120,7 +120,7 @@ def test_what_would_take_too_much_memory_is_not_unpacked(tmp_path):
     at = data.index(b"\xff\xc2")
     data[at + 5 : at + 9] = struct.pack(">HH", 8192, 8192)
     (tmp_path / "a.jpg").write_bytes(data)
-    with pytest.raises(VideoError, match="8192 x 8192 JPEG pixels would take 872 MB"):
+    with pytest.raises(VideoError, match="8192 x 8192 JPEG pixels would take 832 MiB"):
         open_video(tmp_path)
     data = bytearray(webp_of(8, 8))
     at = data.index(b"VP8L") + 9

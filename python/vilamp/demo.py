@@ -90,9 +90,9 @@ def comparison(cases: list[Case], exchanges: list[Exchange]) -> Table:
         right = text.casefold() == case.answer.casefold()
         table.add_row(
             clock(case.start),
-            case.question,
+            escape(case.question),
             f"[bold]{escape(text)}[/bold]",
-            case.answer,
+            escape(case.answer),
             "[green]right[/green]" if right else "[red]wrong[/red]",
         )
     return table

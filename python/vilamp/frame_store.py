@@ -15,6 +15,7 @@ from torch import Tensor
 from .cache import Cache, key
 from .precision import autocast_dtype
 from .preprocess import seen_by_clip, siglip_levels
+from .sizes import size_text
 from .spool import Spool
 from .sweeps import Batch, Resize, decoded, spooled
 from .video import FrameSource
@@ -23,7 +24,6 @@ from .video.types import Skipped
 if TYPE_CHECKING:
     from .model import ViLAMP
 
-MB = 1e6
 SHOWN_AFTER = 0.5
 """Seconds of hashing before there is a bar."""
 
@@ -54,7 +54,7 @@ class FrameStore:
         self._given_cache, self._progress = cache, progress
         self._side = model.config.vision_config.image_size
         need = len(source) * self._side**2 * 3
-        self._refused = "" if need <= budget else f"they would take {need / MB:,.0f} MB of disk"
+        self._refused = "" if need <= budget else f"they would take {size_text(need)} of disk"
         self._spool: Spool | None = None
         self._decoded = 0
 

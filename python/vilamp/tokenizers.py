@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from .config_fields import is_file, read_json, shown
 from .errors import CheckpointError
+from .text_files import read_text
 from .tokenizer_parts import (
     MOST_ADDED,
     require_id,
@@ -132,9 +133,7 @@ def _from_vocabulary(kind: type, folder: Path, **options: Any) -> PreTrainedToke
     vocabulary = read_json(folder / "vocab.json", LARGEST_FILE)
     require_vocabulary(folder / "vocab.json", vocabulary)
     try:
-        if (folder / "merges.txt").stat().st_size > LARGEST_FILE:
-            raise ValueError(f"merges.txt: wanted at most {LARGEST_FILE:,} bytes, it is larger")
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        lines = read_text(folder / "merges.txt", LARGEST_FILE).split("\n")
         if lines[0].startswith("#version"):
             lines = lines[1:]
         return kind(vocabulary, [tuple(line.split()) for line in lines if line.strip()], **options)

@@ -12,8 +12,7 @@ from rich.table import Table
 from vilamp.cli import options
 from vilamp.cli.output import print_json
 from vilamp.clock import clock
-
-MB = 1e6
+from vilamp.sizes import size_text
 
 
 def cache(
@@ -41,18 +40,18 @@ def cache(
         )
         return
     if clear:
-        print(f"{freed / MB:,.1f} MB freed in {kept.folder}")
+        print(f"{size_text(freed)} freed in {kept.folder}")
         return
     total = sum(entry.bytes for entry in entries)
-    print(f"{kept.folder}: {total / MB:,.1f} MB of at most {kept.limit / MB:,.0f} MB")
+    print(f"{kept.folder}: {size_text(total)} of at most {size_text(kept.limit)}")
     if entries:
         table = Table(box=None, pad_edge=False)
         table.add_column("kind")
-        table.add_column("MB", justify="right")
+        table.add_column("size", justify="right")
         table.add_column("last used", justify="right")
         table.add_column("name", style="dim")
         now = time.time()
         for entry in entries:
             age = f"{clock(max(0.0, now - entry.used))} ago"
-            table.add_row(entry.kind, f"{entry.bytes / MB:,.1f}", age, entry.path.stem)
+            table.add_row(entry.kind, size_text(entry.bytes), age, entry.path.stem)
         Console(highlight=False).print(table)

@@ -8,8 +8,7 @@ from rich.table import Table
 
 from vilamp.cli import options
 from vilamp.cli.output import print_json
-
-GIB = 2**30
+from vilamp.sizes import size_text
 
 
 def doctor(json: options.Json = False, debug: options.Debug = False) -> None:
@@ -52,7 +51,7 @@ def _sections(findings: dict) -> dict[str, dict[str, str]]:
         "Compilers": {name: _present(line) for name, line in findings["compilers"].items()},
         "Embedded model": _broken(model)
         or {
-            "default": f"[green]present[/green], {model['bytes'] / 2**20:.1f} MiB"
+            "default": f"[green]present[/green], {size_text(model['bytes'])}"
             if model["present"]
             else _missing("missing or incomplete"),
             "folder": escape(model["path"]),
@@ -72,7 +71,7 @@ def _devices(found: list | dict) -> dict[str, str]:
         return _broken(found)
     shown = {}
     for device in found:
-        remarks = [device["name"], f"{device['memory'] / GIB:.1f} GiB" if device["memory"] else ""]
+        remarks = [device["name"], size_text(device["memory"]) if device["memory"] else ""]
         shown[device["device"]] = ", ".join(
             ["[green]ready[/green]", *map(escape, filter(None, remarks))]
         )

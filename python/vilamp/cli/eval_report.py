@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vilamp.cli import options
-from vilamp.cli.output import note, print_json, terminal_text
+from vilamp.cli.output import note, one_line, print_json
 
 if TYPE_CHECKING:
     from vilamp.evaluation.benchmarks.report import Line
@@ -79,8 +79,8 @@ def _runs(lines: Sequence[Line]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(
-            terminal_text(line.title),
-            terminal_text(line.model),
+            one_line(line.title),
+            one_line(line.model),
             f"{len(line.run.rows):,}/{line.questions:,}",
             _share(line.score),
             _interval(line.score),
@@ -93,14 +93,14 @@ def _group(line: Line, group: str, scores: dict[str, Score]) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
-        title=terminal_text(f"{line.title}, {line.model}: by {group}"),
+        title=one_line(f"{line.title}, {line.model}: by {group}"),
         title_justify="left",
     )
-    table.add_column(terminal_text(group))
+    table.add_column(one_line(group))
     for name in ("questions", "score", "95%"):
         table.add_column(name, justify="right", no_wrap=True)
     for value, score in scores.items():
-        table.add_row(terminal_text(value), f"{score.count:,}", _share(score), _interval(score))
+        table.add_row(one_line(value), f"{score.count:,}", _share(score), _interval(score))
     return table
 
 

@@ -111,7 +111,7 @@ class OutputFile:
         Raises:
             InputError: the disk is full, or the folder went away meanwhile.
         """
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        part = self.path.with_name(f".{os.getpid()}.part")
         try:
             part.write_bytes(content)
             os.replace(part, self.path)

@@ -253,7 +253,7 @@ def _table(rows: list[Row]) -> Table:
         title=f"7B in bf16, simulated: most GiB in each phase, with {weights:.2f} of weights",
         title_justify="left",
     )
-    for name in ("frames", "tokens", *phases, "peak", "cache", "MB/frame", "PFLOP"):
+    for name in ("frames", "tokens", *phases, "peak", "cache", "KiB/frame", "PFLOP"):
         style = "bold" if name == "peak" else None
         table.add_column(name, justify="right", style=style, no_wrap=True)
     for row, slope in zip(rows, growth(rows), strict=True):
@@ -263,7 +263,7 @@ def _table(rows: list[Row]) -> Table:
             *(f"{row.phase_peaks[phase] / GIB:.2f}" for phase in phases),
             f"{row.peak / GIB:.2f}",
             f"{row.cache / GIB:.2f}",
-            "" if slope is None else f"{slope / 1e6:.3f}",
+            "" if slope is None else f"{slope / 1024:.1f}",
             f"{row.flops / 1e15:.2f}",
         )
     return table

@@ -21,7 +21,7 @@ from vilamp.cli.describe import (
 )
 from vilamp.cli.loading import load_model, open_cache, open_frames, say_notes
 from vilamp.cli.options import Sampling, Settings, asked, batch_size, budget_bytes
-from vilamp.cli.output import OutputFile, attempt, print_json
+from vilamp.cli.output import OutputFile, attempt, note, print_json
 from vilamp.cli.progress import ProgressBars
 from vilamp.clock import clock
 from vilamp.method import Method
@@ -100,36 +100,45 @@ def select(
             # The keyframes are printed all the same where a disk is full.
             unwritten = attempt(_write_sheet, output, frames, found)
 
-    if json:
-        print_json(
-            {
-                "query": query,
-                "keyframes": keyframes_as_dicts(found.keyframes),
-                "scores": found.scores,
-                "times": found.times,
-                "video": seen,
-                "model": model_as_dict(model, loaded),
-                "settings": {
-                    **settings.as_dict(),
-                    "selector": selector,
-                    "tau": tau,
-                    "batch": frames_at_once,
-                    "budget": most_bytes,
-                    "cache": cache,
-                },
-                "memory": memory_as_dict(session.plan, answered=False),
-                "notes": session.notes,
-                "sheet": str(output.path) if output and not unwritten else None,
-            }
-        )
+    result = {
+        "query": query,
+        "keyframes": keyframes_as_dicts(found.keyframes),
+        "scores": found.scores,
+        "times": found.times,
+        "video": seen,
+        "model": model_as_dict(model, loaded),
+        "settings": {
+            **settings.as_dict(),
+            "selector": selector,
+            "tau": tau,
+            "batch": frames_at_once,
+            "budget": most_bytes,
+            "cache": cache,
+        },
+        "memory": memory_as_dict(session.plan, answered=False),
+        "notes": session.notes,
+        "sheet": str(output.path) if output and not unwritten else None,
+    }
+    unprinted = attempt(_print, found.keyframes, result if json else None)
+    if unprinted and not isinstance(unprinted, BrokenPipeError):
+        # Stderr is what is left to say it on.
+        times = ", ".join(f"{clock(k.time)} ({k.score:.3f})" for k in found.keyframes)
+        note(f"keyframes of {query!r}: {times}")
+    say_notes(settings, skipped, session.notes)
+    if output and not unwritten and not json:
+        print(f"sheet: {output.path}", file=sys.stderr)
+    if unwritten or unprinted:
+        raise unwritten or unprinted
+
+
+def _print(keyframes: Sequence[Keyframe], result: dict[str, object] | None) -> None:
+    """Print the result as JSON, or the keyframes as a table where there is no such result."""
+    if result is not None:
+        print_json(result)
     else:
         console = Console(highlight=False)
-        console.print(_table(found.keyframes, console.encoding))
-    say_notes(settings, skipped, session.notes)
-    if unwritten:
-        raise unwritten
-    if output and not json:
-        print(f"sheet: {output.path}", file=sys.stderr)
+        console.print(_table(keyframes, console.encoding))
+        sys.stdout.flush()
 
 
 def _table(keyframes: Sequence[Keyframe], encoding: str) -> Table:

@@ -80,7 +80,9 @@ def run(
                 failed.extend((name, str(error)) for name in waiting)
                 return
             except NotFiniteError as error:
-                lost = waiting if error.question is None else [asked[error.question]]
+                # A number of a question that is answered already would be met for ever.
+                one = waiting if error.question is None else asked[error.question :][:1]
+                lost = [name for name in waiting if name in one] or waiting
                 failed.extend((name, str(error)) for name in lost)
                 # The others are asked again: one question must not cost them their answers.
                 left = {name: left[name] for name in waiting if name not in lost}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputError
 from ..generate import PREFILL_CHUNK
+from ..sizes import size_text
 from .estimate import Work, peak
 from .sizes import Sizes
 
@@ -27,7 +28,6 @@ ROUNDING = 0.03
 """Of all but the weights: what a GPU's allocator rounds up and cannot use between tensors."""
 LIBRARIES = 96 << 20
 """What cuBLAS and cuDNN take from the allocator for themselves. Neither figure was measured."""
-GIB, MIB = 1 << 30, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -193,14 +193,10 @@ def _planned(
 
 
 def rounded_up(count: int) -> str:
-    """Bytes as GiB or MiB, never less than they are."""
-    unit, name = (GIB, "GiB") if count >= GIB else (MIB, "MiB")
-    return f"{math.ceil(10 * count / unit) / 10:.1f} {name}"
+    """Bytes as text, never less than they are."""
+    return size_text(count, math.ceil)
 
 
 def shown(budget: int) -> str:
-    """A budget in the unit in which it is a round number."""
-    for unit, name in ((GIB, "GiB"), (10**9, "GB"), (MIB, "MiB"), (10**6, "MB")):
-        if budget >= unit and 100 * budget % unit == 0:
-            return f"{budget / unit:g} {name}"
-    return f"{budget:,} bytes"
+    """A budget as text, never more than it is."""
+    return size_text(budget, math.floor)

@@ -147,7 +147,7 @@ def write_cases(cases: Cases) -> Path:
     lines = [json.dumps(head), *(json.dumps(_as_dict(case)) for case in cases.cases)]
     part = path.with_name(f".{NAME}.{os.getpid()}.part")
     try:
-        part.write_text("\n".join(lines) + "\n")
+        part.write_text("\n".join(lines) + "\n", "utf-8")
         part.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

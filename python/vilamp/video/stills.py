@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, features
 
+from ..sizes import size_text
 from . import heif
 from .container import MAX_PIXELS
 from .rgb import Still, to_rgb
@@ -84,7 +85,7 @@ def check_cost(image: Image.Image) -> None:
     if need > MAX_BYTES:
         raise ValueError(
             f"reading {image.width} x {image.height} {image.format} pixels would take "
-            f"{need / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}"
+            f"{size_text(round(need))}, more than {size_text(MAX_BYTES)}"
         )
 
 
