@@ -16,6 +16,8 @@ from vilamp.mergings import SIMPLE, LearnedQueries, QueryMerger
 from vilamp.mergings.learned_queries import FILE
 from vilamp.method import MERGINGS, Method
 
+from vilamp_kernels.testing import moved
+
 
 @pytest.fixture(scope="module")
 def model() -> ViLAMP:
@@ -43,7 +45,7 @@ def merged(name: str, patches, output, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_mean_and_maximum(dtype):
-    torch.manual_seed(0)
+    torch.manual_seed(moved(0))
     output = nn.Linear(6, 6).to(dtype)
     patches = torch.randn(7, 5, 6).to(dtype)
     every = nn.functional.linear(patches.float(), output.weight.float(), output.bias.float())
@@ -65,7 +67,7 @@ def test_frames_come_in_order():
 
 
 def learned(patch_width: int, query_width: int) -> LearnedQueries:
-    torch.manual_seed(0)
+    torch.manual_seed(moved(0))
     queries = LearnedQueries(patch_width, query_width, 4)
     for parameter in queries.parameters():
         nn.init.normal_(parameter)
