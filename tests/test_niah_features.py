@@ -68,17 +68,25 @@ def test_the_same_as_without(model, cases, tmp_path):
         assert wanted == found == again
 
 
+def features(model, session, question):
+    """Embeddings of the frames and the visual tokens."""
+    query, embeds = model.embed_query(question), session._embeddings()
+    with torch.no_grad():
+        return embeds, session._merge(query, model.select(embeds, query), [()])[0][0]
+
+
+@pytest.fixture(scope="module")
+def truths(model, cases):
+    """Of the features of one case."""
+    case = cases.cases[3]
+    question, playlist = case.questions[0].question, cases.playlist(case, Opened())
+    return truths_of_parts(model, lambda m: features(m, m.session(playlist), question))
+
+
 @pytest.mark.parametrize("passes", [1, 2], ids=["computed", "kept"])
-def test_the_same_tokens_as_without(model, cases, tmp_path, passes):
+def test_the_same_tokens_as_without(model, cases, truths, tmp_path, passes):
     playlist = cases.playlist(cases.cases[3], Opened())
     question = cases.cases[3].questions[0].question
-
-    def features(model, session):
-        query, embeds = model.embed_query(question), session._embeddings()
-        assert session._times == list(range(len(playlist)))
-        with torch.no_grad():
-            return embeds, session._merge(query, model.select(embeds, query), [()])[0][0]
-
     found = []
     for number in range(passes + 1):
         session = (
@@ -86,9 +94,9 @@ def test_the_same_tokens_as_without(model, cases, tmp_path, passes):
             if number
             else model.session(playlist)
         )
-        found.append(features(model, session))
+        found.append(features(model, session, question))
+        assert session._times == list(range(len(playlist)))
     # Other batches of the tower, so other roundings.
-    truths = truths_of_parts(model, lambda exact: features(exact, exact.session(playlist)))
     for given in (found[0], found[-1]):
         for out, truth in zip(given, truths, strict=True):
             assert_within_budget(out, truth)
