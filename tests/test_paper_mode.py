@@ -10,7 +10,7 @@ from model_truth import model_truths, same_choices
 from vilamp.model import ViLAMP
 from vilamp.preprocess import clip_pixels, siglip_pixels
 
-from vilamp_kernels.testing import assert_within_budget
+from vilamp_kernels.testing import SEED, assert_within_budget
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ def test_released(folder, oracle, case):
     check(model, case, keyframes, expected(oracle, case, keyframes, reference))
 
 
+@pytest.mark.skipif(SEED != 0, reason="a property of the usual data")
 def test_rules_make_a_difference(paper, folder):
     """The frames do exercise the rules: some are too alike, and the two behaviours disagree."""
     frames = drawn_frames(11).roll(3, 0)
