@@ -24,7 +24,8 @@ def budgets(model, golden_file):
     add no terms to the sums of a frame."""
     short = read_run(golden_file, "e2e_3_short")
     truths = model_truths(model, {"frames": short.frames, **short.prompt})._asdict()
-    (truths["clip"],) = truths_of_parts(model, lambda exact: exact.embed_frames(short.frames))
+    frames = short.frames
+    (truths["clip"],) = truths_of_parts(model, lambda exact: exact.embed_frames(frames))
     ids, mask = short.prompt["clip_input_ids"], short.prompt["clip_attention_mask"]
     (truths["query"],) = truths_of_parts(model, lambda exact: exact.embed_question(ids, mask))
     return {name: 2 * SPREADS * truth.spread.max().item() for name, truth in truths.items()}

@@ -41,7 +41,9 @@ class Shares:
         if report.passed and report.when == "call":
             self.passed += 1
         if report.failed:
-            self.failed[report.nodeid] = str(report.longrepr)[-2000:]
+            text = report.longreprtext
+            reasons = [line for line in text.splitlines() if line.startswith("E ")]
+            self.failed[report.nodeid] = "\n".join(reasons[:5]) or text[-500:]
 
     def pytest_sessionfinish(self):
         found = {"worst": self.worst, "failed": self.failed, "passed": self.passed}
