@@ -150,7 +150,7 @@ def test_zero_vectors_and_nan(backend):
     check(patches, queries, references, assignment)
     uniform = vk.differential_pool(patches, queries * 0, references[:0], assignment * 0 - 1)
     exact = patches.double()
-    assert_formula(uniform, lambda: exact.mean(1)[None])
+    assert_formula([uniform], lambda: exact.mean(1)[None])
     patches[2, 0, 0] = torch.nan
     out = vk.differential_pool(patches, queries, references, assignment)[0]
     assert out[2].isnan().all()
