@@ -1,5 +1,6 @@
 # make demo   draws a ten-minute video, asks three questions of it, writes demo/report.html
 # make test   checks the style, builds the extension, runs the tests
+# make test-numerics   runs the numeric tests as on other processors, with other data (hours)
 #
 # Both create .venv first; `make test-vlm` has an environment of its own. VENV_SYSTEM=1 lets .venv use
 # a PyTorch that the machine already has.
@@ -9,6 +10,7 @@ VENV ?= .venv
 VLM_VENV ?= .venv-vlm
 VENV_SYSTEM ?= 0
 PYTEST_ARGS ?=
+NUMERICS_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -18,7 +20,7 @@ SANITIZED_TESTS := test_sanitized.py test_similarity.py test_selection.py test_p
   test_large_offsets.py
 STYLE_CPP := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-slow test-vlm test-golden sanitize sanitize-threads bench lint format install clean
+.PHONY: demo test test-slow test-numerics test-vlm test-golden sanitize sanitize-threads bench lint format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m vilamp.demo
@@ -28,6 +30,12 @@ test: lint
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The numeric tests under other kernels of torch, MKL and oneDNN, in other orders of summation and
+# with other data (docs/numerics.md). A part: NUMERICS_ARGS="--seeds 1 --only sums --tests gradients"
+test-numerics: $(VENV)/.installed-dev
+	cd tests && PYTHONPATH="$(CURDIR)/python:$(CURDIR)" "$(abspath $(BIN))/python" -m numerics \
+	  $(NUMERICS_ARGS)
 
 # What processors of transformers make of a video's times. They need torchvision, so these tests have
 # an environment of their own; what they need of this folder is Python, so nothing is built.

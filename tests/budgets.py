@@ -49,6 +49,17 @@ def pool(patches, queries, references, assignment, alpha, lam, maps=None):
     )
 
 
+def assert_formula(outputs, formula) -> None:
+    """Each of `outputs`, computed in fp32, against the formula, which computes in fp64."""
+
+    def definition():
+        with vk.use_backend("reference"):
+            return formula()
+
+    for out, truth in zip(outputs, truth_of(definition), strict=True):
+        assert_within_budget(out, truth)
+
+
 def assert_pool_within_budget(outputs, *inputs) -> None:
     """Tokens and weights of one video against the truth for these inputs of `pool_truth`."""
     for out, truth in zip(outputs, pool_truth(*inputs), strict=True):

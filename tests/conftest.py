@@ -11,6 +11,7 @@ import torch
 
 import vilamp_kernels as vk
 from vilamp_kernels import backends, cpu, triton
+from vilamp_kernels.testing import moved
 
 DATA = Path(__file__).parent / "data"
 
@@ -37,6 +38,12 @@ def golden_file(golden_dir):
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def draws_of_its_own():
+    """What a test draws without a generator depends on no test before it."""
+    torch.manual_seed(moved(0))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vilamp_kernels.testing import generator
+
 
 @dataclass
 class Tower:
@@ -85,10 +87,10 @@ _SCENES = (0, 0, 1, 1, 2, 2, 3, 0, 4, 4, 1)
 
 def drawn_frames(n: int, seed: int = 1) -> torch.Tensor:
     """uint8 `[n, 60, 80, 3]`: scenes that come back, with noise."""
-    generator = torch.Generator().manual_seed(seed)
-    scenes = torch.rand(5, 3, 7, 7, generator=generator)
+    draws = generator(seed)
+    scenes = torch.rand(5, 3, 7, 7, generator=draws)
     scenes = torch.nn.functional.interpolate(scenes, size=(60, 80), mode="bilinear")
-    noise = 0.08 * torch.randn(n, 3, 60, 80, generator=generator)
+    noise = 0.08 * torch.randn(n, 3, 60, 80, generator=draws)
     chosen = scenes[[_SCENES[i % len(_SCENES)] for i in range(n)]]
     return ((chosen + noise).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -166,10 +168,10 @@ def published_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 def random_weights(sizes: Sizes, seed: int = 0) -> dict[str, Tensor]:
     """fp32 weights under which features, scores and logits differ visibly between inputs."""
-    generator = torch.Generator().manual_seed(seed)
+    draws = generator(seed)
     weights = {}
     for key, shape in published_shapes(sizes).items():
-        noise = torch.randn(shape, generator=generator)
+        noise = torch.randn(shape, generator=draws)
         if "norm" in key and key.endswith("weight"):
             weights[key] = 1 + 0.2 * noise
         elif len(shape) >= 2 and "embed" not in key.split(".")[-2]:

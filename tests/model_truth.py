@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -35,7 +36,14 @@ def in_fp64(model: ViLAMP) -> ViLAMP:
     return copy.deepcopy(model).double()
 
 
-def model_truths(model: ViLAMP, inputs: dict, new_tokens: int = 1, **options) -> ModelTruths:
+def truths_of_parts(model: ViLAMP, parts: Callable[[ViLAMP], object]) -> list[Truth]:
+    """Of the tensors that `parts` gives, a function of the model."""
+    exact = in_fp64(model)
+    with torch.no_grad():
+        return truth_of(lambda: parts(exact))
+
+
+def model_truths(model: ViLAMP, inputs: dict, new_tokens: int = 6, **options) -> ModelTruths:
     """Of `model.embed(**inputs, **options)` and the logits of `new_tokens` greedy tokens."""
     exact = in_fp64(model)
     # The same tokens in each run, though one of them may decide otherwise in a near tie.
@@ -46,13 +54,26 @@ def model_truths(model: ViLAMP, inputs: dict, new_tokens: int = 1, **options) ->
         found = exact.embed(**inputs, **options)
         if ids is None:
             ids = decode(exact.language_model, found.inputs_embeds, new_tokens).ids[0]
-        answer = exact.language_model.model.embed_tokens(ids[:-1])[None]
-        whole = torch.cat([found.inputs_embeds, answer], 1)
-        logits = exact.language_model(inputs_embeds=whole).logits[0, -new_tokens:]
+        logits = _logits(exact, found.inputs_embeds, ids)
         return found.selection.scores, found.merged_tokens, found.inputs_embeds, logits
 
     with torch.no_grad():
         return ModelTruths(*truth_of(run))
+
+
+def logits_truth(model: ViLAMP, inputs_embeds: Tensor, new_tokens: int) -> Truth:
+    """Of the logits of `new_tokens` greedy tokens after a prompt."""
+    exact, prompt = in_fp64(model), inputs_embeds.double()
+    ids = decode(exact.language_model, prompt, new_tokens).ids[0]
+    with torch.no_grad():
+        (truth,) = truth_of(lambda: _logits(exact, prompt, ids))
+    return truth
+
+
+def _logits(exact: ViLAMP, prompt: Tensor, ids: Tensor) -> Tensor:
+    answer = exact.language_model.model.embed_tokens(ids[:-1])[None]
+    whole = torch.cat([prompt, answer], 1)
+    return exact.language_model(inputs_embeds=whole).logits[0, -len(ids) :]
 
 
 def same_choices(ids: Tensor, wanted: Tensor, truth: Truth) -> None:

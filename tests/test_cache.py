@@ -14,11 +14,13 @@ from vilamp.cache import ABANDONED_AFTER, Cache, default_folder, key
 from vilamp.errors import VideoError
 from vilamp.spool import Spool
 
+from vilamp_kernels.testing import moved
+
 SIDE, COUNT = 4, 5
 
 
 def frames(count=COUNT, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+    return np.random.default_rng(moved(seed)).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
 
 
 def filled(spool, images):

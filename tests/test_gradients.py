@@ -6,6 +6,7 @@ loops do not see.
 
 import pytest
 import torch
+from budgets import assert_formula
 
 import vilamp_kernels as vk
 from vilamp_kernels.rounding import truth_of
@@ -118,17 +119,19 @@ def test_projected_differential_pool_of_scalars():
 def test_projected_gradients_of_a_batch_are_sums_over_its_videos():
     videos = [pool_inputs(4, 5, 6, questions=2, seed=s) for s in range(3)]
     patches, queries, references, assignment = map(torch.stack, zip(*videos, strict=True))
-    leaves = [t.requires_grad_() for t in (patches, queries, references)]
-    maps = [t.requires_grad_() for t in projection(6, 6, 8)[:8]]
+    inputs = [patches, queries, references, *projection(6, 6, 8)[:8]]
 
-    def grads(patches, queries, references, assignment, of):
-        out = vk.projected_differential_pool(patches, queries, references, assignment, *maps, 0.3)
-        return torch.autograd.grad(out.sin().sum(), of)
+    def grads(inputs, videos):
+        leaves = [t.detach().requires_grad_() for t in inputs]
+        total = 0
+        for video in videos:
+            given = [t[video] for t in leaves[:3]]
+            out = vk.projected_differential_pool(*given, assignment[video], *leaves[3:], 0.3)
+            total = total + out.sin().sum()
+        return torch.autograd.grad(total, leaves)
 
-    whole = grads(*leaves, assignment, [*leaves, *maps])
-    parts = [grads(*(t[b] for t in leaves), assignment[b], [*leaves, *maps]) for b in range(3)]
-    for given, wanted in zip(whole, map(sum, zip(*parts, strict=True)), strict=True):
-        torch.testing.assert_close(given, wanted)
+    exact = [t.double() for t in inputs]
+    assert_formula(grads(inputs, [...]), lambda: grads(exact, [0, 1, 2]))
 
 
 def test_projected_floored_and_absent():
@@ -157,12 +160,16 @@ def test_a_bank_that_is_the_video_keeps_the_two_gradients_apart():
         return vk.differential_pool(patches, queries, bank, assignment, 0.3)
 
     check(pool, (patches, queries, patches), torch.float32)
-    shared = patches.clone().requires_grad_()
-    out = vk.differential_pool(shared, queries, shared, assignment, 0.3).sin().sum()
-    apart = [patches.clone().requires_grad_() for _ in range(2)]
-    other = vk.differential_pool(apart[0], queries, apart[1], assignment, 0.3).sin().sum()
-    (together,) = torch.autograd.grad(out, shared)
-    torch.testing.assert_close(together, sum(torch.autograd.grad(other, apart)))
+
+    def gradients_of(patches, queries, bank):
+        leaves = [t.detach().requires_grad_() for t in (patches, bank)]
+        bank = leaves[0] if bank is patches else leaves[1]
+        out = vk.differential_pool(leaves[0], queries, bank, assignment, 0.3).sin().sum()
+        grads = torch.autograd.grad(out, leaves, allow_unused=True)
+        return [sum(grad for grad in grads if grad is not None)]
+
+    exact = patches.double(), queries.double(), patches.double().clone()
+    assert_formula(gradients_of(patches, queries, patches), lambda: gradients_of(*exact))
 
 
 def test_no_question_gives_zero_gradients():

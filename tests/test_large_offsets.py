@@ -3,10 +3,17 @@
 import oracles
 import pytest
 import torch
+from budgets import assert_formula, pool_truth, similarity_truth
 
 import vilamp_kernels as vk
 from vilamp_kernels import backends, reference
-from vilamp_kernels.testing import pool_inputs, projection, video_frames
+from vilamp_kernels.testing import (
+    assert_within_budget,
+    generator,
+    pool_inputs,
+    projection,
+    video_frames,
+)
 
 # Frames this many elements apart: the second of three is past 2^31, the third past 2^32, so a
 # stride or an offset kept in 32 bits, signed or not, reads elsewhere.
@@ -45,9 +52,9 @@ def test_similarity(far, forced, dtype):
         out = vk.similarity(far(frames), far(queries))
         # The batch far apart rather than the frames.
         batched = vk.similarity(far(frames[:, None]), far(queries[:, None]))
-    ref = oracles.similarity(frames[None].double(), queries[None].double())[0]
-    torch.testing.assert_close(out.double(), ref, rtol=0, atol=1e-5)
-    torch.testing.assert_close(batched[:, 0, 0].double(), ref.diagonal(), rtol=0, atol=1e-5)
+    truth = similarity_truth(frames[None], queries[None])
+    assert_within_budget(out[None], truth)
+    assert_within_budget(batched, similarity_truth(frames[:, None], queries[:, None]))
 
 
 @pytest.mark.parametrize("forced", backends_of("select_keyframes"))
@@ -84,17 +91,24 @@ POOLS = [
 
 @pytest.mark.parametrize("forced", backends_of("similarity_backward"))
 def test_similarity_backward(far, forced):
-    frames, queries, grad = video_frames(3, 40), video_frames(3, 40, seed=1), torch.rand(3, 3)
+    frames, queries, grad = (
+        video_frames(3, 40),
+        video_frames(3, 40, seed=1),
+        torch.rand(3, 3, generator=generator(2)),
+    )
     # One video of three frames, and three of one: the frames far apart, or the videos.
     one = [t[None] for t in (grad, frames, queries)]
     three = [t[:, None] for t in (grad[:, :1], frames, queries)]
     with vk.use_backend(forced):
         out = torch.ops.vilamp_kernels.similarity_backward(*(far(t[0])[None] for t in one), 1e-8)
         out += torch.ops.vilamp_kernels.similarity_backward(*(far(t) for t in three), 1e-8)
-    ref = reference.similarity_backward(*(t.double() for t in one), 1e-8)
-    ref += reference.similarity_backward(*(t.double() for t in three), 1e-8)
-    for near, truth in zip(out, ref, strict=True):
-        torch.testing.assert_close(near.double(), truth, rtol=1e-4, atol=1e-5)
+    one, three = ([t.double() for t in inputs] for inputs in (one, three))
+
+    def formula():
+        both = (reference.similarity_backward(*inputs, 1e-8) for inputs in (one, three))
+        return [grad for grads in both for grad in grads]
+
+    assert_formula(out, formula)
 
 
 @pytest.mark.parametrize("op,forced", [(f"{op}_backward", forced) for op, forced in POOLS])
@@ -102,7 +116,8 @@ def test_pooling_backward(far, op, forced):
     patches, queries, references, _ = pool_inputs(3, 5, 16, questions=3, bank=3)
     assignment = torch.tensor([[2, 1, 0], [-1, 2, -2], [1, -2, 2]])
     maps = () if op == "differential_pool_backward" else projection(16, 16, 3)[:8]
-    grads = torch.rand(3, 3, 16), torch.rand(3, 3, 5)
+    g = generator(2)
+    grads = torch.rand(3, 3, 16, generator=g), torch.rand(3, 3, 5, generator=g)
     scalars = torch.tensor(0.1), torch.tensor(1.0)
     wanted = [True] * (5 + len(maps))
     videos = (*grads, patches, queries, references, assignment)
@@ -114,11 +129,8 @@ def test_pooling_backward(far, op, forced):
 
     with vk.use_backend(forced):
         out = call(*(far(t) for t in (*videos, *maps)), *scalars)
-    wide = (t if t.dtype == torch.int64 else t.double() for t in (*videos, *maps, *scalars))
-    with vk.use_backend("reference"):
-        ref = call(*wide)
-    for near, truth in zip(out, ref, strict=True):
-        torch.testing.assert_close(near.double(), truth, rtol=1e-3, atol=1e-3)
+    exact = [t if t.dtype == torch.int64 else t.double() for t in (*videos, *maps, *scalars)]
+    assert_formula(out, lambda: call(*exact))
 
 
 @pytest.mark.parametrize("op,forced", POOLS)
@@ -129,10 +141,9 @@ def test_pooling(far, op, forced):
     given = [far(t) for t in (patches, queries, references, assignment)]
     with vk.use_backend(forced):
         if op == "differential_pool":
-            wide, out = None, vk.differential_pool(*given, 0.1)
+            maps, out = None, vk.differential_pool(*given, 0.1)
         else:
-            wide = vk.Projection(*(t.double() for t in maps))
             out = vk.projected_differential_pool(*given, *(far(t) for t in maps), 0.1)
-    doubles = [t.double() for t in (patches, queries, references)]
-    ref, _ = oracles.pool(*doubles, assignment, 0.1, 1.0, wide)
-    torch.testing.assert_close(out.double(), ref, rtol=1e-4, atol=1e-4)
+            maps = vk.Projection(*maps)
+    truth, _ = pool_truth(patches, queries, references, assignment, 0.1, 1.0, maps)
+    assert_within_budget(out, truth)

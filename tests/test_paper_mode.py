@@ -6,10 +6,11 @@ import pytest
 import torch
 from model_files import CLIP_IDS, INPUT_IDS, Sizes, drawn_frames, write_checkpoint
 from model_oracle import Oracle, preceding, released
+from model_truth import model_truths, same_choices
 from vilamp.model import ViLAMP
 from vilamp.preprocess import clip_pixels, siglip_pixels
 
-CLOSE = 5e-5
+from vilamp_kernels.testing import SEED, assert_within_budget
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +56,14 @@ def check(model, case, keyframes, wanted):
     inputs = {"frames": case[0], "clip_input_ids": CLIP_IDS, "input_ids": INPUT_IDS}
     result = model.embed(**inputs)
     assert result.keyframes.tolist() == keyframes
-    assert (result.merged_tokens - merged).abs().max() <= CLOSE
-    assert result.inputs_embeds.shape[1:] == sequence.shape
-    assert (result.inputs_embeds[0] - sequence).abs().max() <= CLOSE
-    answer = model.generate(**inputs, max_new_tokens=5, return_logits=True)
-    assert answer.ids[0].tolist() == ids
-    assert (answer.logits - logits).abs().max() <= 1e-4
+    truths = model_truths(model, inputs, len(ids))
+    assert_within_budget(result.merged_tokens, truths.merged_tokens._replace(ref=merged))
+    assert_within_budget(result.inputs_embeds, truths.inputs_embeds._replace(ref=sequence[None]))
+    answer = model.generate(**inputs, max_new_tokens=len(ids), return_logits=True)
+    truth = truths.logits._replace(ref=logits)
+    same_choices(answer.ids[0], torch.tensor(ids), truth)
+    if answer.ids[0].tolist() == ids:
+        assert_within_budget(answer.logits, truth)
 
 
 def test_paper(paper, oracle, case):
@@ -83,6 +86,7 @@ def test_released(folder, oracle, case):
     check(model, case, keyframes, expected(oracle, case, keyframes, reference))
 
 
+@pytest.mark.skipif(SEED != 0, reason="a property of the usual data")
 def test_rules_make_a_difference(paper, folder):
     """The frames do exercise the rules: some are too alike, and the two behaviours disagree."""
     frames = drawn_frames(11).roll(3, 0)
@@ -101,10 +105,12 @@ def test_frames_before_the_first_keyframe(paper, oracle):
     frames = drawn_frames(11).roll(3, 0)
     inputs = {"frames": frames, "clip_input_ids": CLIP_IDS, "input_ids": INPUT_IDS}
     result = paper.embed(**inputs, keyframes=1)
+    truth = model_truths(paper, inputs, keyframes=1).merged_tokens
     first = int(result.keyframes[0])
     assert first >= 2
     pixels = siglip_pixels(frames, paper.config.vision_config.image_size)
     with torch.no_grad():
         patches = oracle.patches(pixels[:first])
         wanted = oracle.merged(patches, oracle.question_embed(CLIP_IDS), [None] * first)
-    assert (result.merged_tokens[:first] - wanted).abs().max() <= CLOSE
+    truth = truth._replace(ref=wanted, spread=truth.spread[:first])
+    assert_within_budget(result.merged_tokens[:first], truth)

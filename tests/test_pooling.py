@@ -3,7 +3,8 @@
 import oracles
 import pytest
 import torch
-from budgets import assert_pool_within_budget
+from budgets import assert_formula, assert_pool_within_budget
+from properties import pool_budget
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import vilamp_kernels as vk
@@ -75,13 +76,17 @@ def test_no_reference_no_redundancy_whatever_the_bank_holds(backend):
     patches, queries, references, _ = pool_inputs(3, 5, 6)
     none = torch.full((1, 3), -1)
     references[:] = torch.nan
-    patches.requires_grad_()
-    results = []
-    for bank in (references, references[:0]):
+
+    def results(patches, queries, bank):
+        patches = patches.detach().requires_grad_()
         out = vk.differential_pool(patches, queries, bank, none)
-        results.append((out, *torch.autograd.grad(out.sin().sum(), patches)))
-    torch.testing.assert_close(results[0], results[1])
-    assert all(t.isfinite().all() for t in results[0])
+        return out.detach(), *torch.autograd.grad(out.sin().sum(), patches)
+
+    exact = [t.double() for t in (patches, queries, references[:0])]
+    for bank in (references, references[:0]):
+        found = results(patches, queries, bank)
+        assert all(t.isfinite().all() for t in found)
+        assert_formula(found, lambda: results(*exact))
 
 
 LAYOUTS = {
@@ -118,6 +123,10 @@ def test_batches_are_independent(backend):
     batch = [torch.stack(tensors) for tensors in zip(*videos, strict=True)]
     tokens, weights = vk.differential_pool(*batch, return_weights=True)
     for b, video in enumerate(videos):
+        # torch's products may depend on the address, which differs inside a batch.
+        if backend == "reference":
+            assert_pool_within_budget((tokens[b], weights[b]), *video, 0.01, 1.0)
+            continue
         alone = vk.differential_pool(*video, return_weights=True)
         assert torch.equal(tokens[b], alone[0])
         assert torch.equal(weights[b], alone[1])
@@ -140,7 +149,8 @@ def test_zero_vectors_and_nan(backend):
     references[0, 3] = 0
     check(patches, queries, references, assignment)
     uniform = vk.differential_pool(patches, queries * 0, references[:0], assignment * 0 - 1)
-    torch.testing.assert_close(uniform[0], patches.mean(1))
+    exact = patches.double()
+    assert_formula([uniform], lambda: exact.mean(1)[None])
     patches[2, 0, 0] = torch.nan
     out = vk.differential_pool(patches, queries, references, assignment)[0]
     assert out[2].isnan().all()
@@ -170,9 +180,11 @@ def test_a_norm_that_overflows_has_cosine_0(which, dtype):
     with vk.use_backend("reference"):
         wanted = pool()
     assert all(t.isfinite().all() for t in out)
-    close = {"rtol": 1e-5 if dtype != torch.bfloat16 else 2e-2, "atol": 1e-6}
-    torch.testing.assert_close(out[1], wanted[1], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(out[0], wanted[0], **close)
+    # Both have an error; each frame is compared at its own size.
+    one, weight = pool_budget(torch.ones_like(patches), queries, references, 0.5, 1.0, None)
+    sizes = patches.abs().amax((1, 2)).view(1, -1, 1).double()
+    assert ((out[0].double() - wanted[0].double()).abs() <= 2 * one * sizes).all()
+    assert (out[1] - wanted[1]).abs().max() <= 2 * weight
     patches[0, 3, 2] = torch.inf
     assert pool()[1][0, 0].isnan().all()
 
@@ -204,7 +216,9 @@ def test_chunks_bound_the_memory_and_change_nothing(monkeypatch):
     monkeypatch.setattr(numerics, "CHUNK_BYTES", 7 * 8 * 16 * 4)
     with Largest() as largest:
         chunked = reference.differential_pool(*inputs, *options)
-    torch.testing.assert_close(chunked, whole)
+    given = *(t[0] for t in inputs), assignment
+    for outputs in (whole, chunked):
+        assert_pool_within_budget([t[0] for t in outputs], *given, 0.1, 1.0)
     tokens = 2 * 200 * 16 * 4
     assert largest.bytes == tokens < inputs[0].numel() * 2
 

@@ -22,12 +22,14 @@ from vilamp.selectors.mmr import mmr
 from vilamp.selectors.top_k import top_k
 from vilamp.selectors.uniform import uniform
 
+from vilamp_kernels.testing import generator
+
 SHAPES = [(1, 1, 1), (1, 2, 5), (2, 7, 3), (3, 40, 8), (1, 63, 16), (2, 130, 32)]
 
 
 def video(q: int, n: int, d: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Embeddings that wander, so that neighbours are alike, and their scores."""
-    g = torch.Generator().manual_seed(seed + 31 * n + q)
+    g = generator(seed + 31 * n + q)
     frames = torch.randn(n, d, generator=g).cumsum(0) + torch.randn(n, d, generator=g)
     questions = torch.randn(q, d, generator=g)
     return frames, normalize(questions, dim=-1) @ normalize(frames, dim=-1).T
@@ -159,7 +161,7 @@ def test_bolt(q, n, k):
 
 def test_clusters_find_what_is_there():
     centres = torch.eye(4) * 5
-    g = torch.Generator().manual_seed(0)
+    g = generator(0)
     member = torch.tensor([0] * 20 + [2] * 3 + [1] * 40 + [3] * 7)
     frames = centres[member] + 0.1 * torch.randn(70, 4, generator=g)
     (row,) = clusters(frames, torch.zeros(1, 70), 4)
@@ -237,7 +239,7 @@ def test_a_wrong_method(wrong, reason):
 @pytest.mark.parametrize("name", SELECTORS)
 def test_select_by_name(name):
     frames, _ = video(1, 50)
-    questions = torch.randn(2, 12, generator=torch.Generator().manual_seed(1))
+    questions = torch.randn(2, 12, generator=generator(1))
     found = select(frames, questions, compat="paper", k=6, tau=0.9, min_score=-1.0, selector=name)
     assert len(found.indices) == len(found.from_score) == 2
     for row, by_score in zip(found.indices, found.from_score, strict=True):

@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from model_truth import logits_truth, truths_of_parts
 from vilamp import InputError, ViLAMP
 from vilamp.cache import Cache
 from vilamp.kv_cache import fixed_cache
@@ -16,6 +17,8 @@ from vilamp.memory import placing
 from vilamp.video import open_video
 
 import vilamp_kernels as vk
+from vilamp_kernels.rounding import Truth
+from vilamp_kernels.testing import assert_within_budget, moved
 
 QUESTION = "In what place do you see the pink cross?"
 OTHER = "What number is shown beside the cyan hourglass in the forest?"
@@ -29,7 +32,7 @@ def model() -> ViLAMP:
 
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(moved(2))
     scenes = rng.integers(0, 256, (6, 4, 4, 3))
     return scenes[np.arange(N) * 6 // N].astype(np.uint8).repeat(12, 1).repeat(12, 2)
 
@@ -187,7 +190,7 @@ def test_a_module_that_is_there_is_not_touched(model, monkeypatch):
 class TestPrompt:
     @pytest.fixture
     def prompt(self, model):
-        torch.manual_seed(0)
+        torch.manual_seed(moved(0))
         return torch.randn(1, 150, model.config.text_config.hidden_size)
 
     def limit(self, monkeypatch, model, most, layer=2):
@@ -205,16 +208,18 @@ class TestPrompt:
         return sizes
 
     def test_is_read_in_smaller_chunks_where_they_fit(self, model, prompt, monkeypatch):
-        wanted = model.decode(prompt, 5, return_logits=True)
+        truth = logits_truth(model, prompt, 5)
         sizes, said = self.limit(monkeypatch, model, most=40), []
         found = model.decode(
             prompt, 5, return_logits=True, prefill_chunk=100, on_smaller_chunk=said.append
         )
-        assert sizes[:-4] == [100, 50, *[25] * 6] and said == [50, 25]
-        torch.testing.assert_close(found.logits, wanted.logits, rtol=0, atol=1e-5)
+        assert sizes[:8] == [100, 50, *[25] * 6] and set(sizes[8:]) <= {1} and said == [50, 25]
+        # An answer may end early.
+        count = len(found.logits)
+        assert_within_budget(found.logits, Truth(truth.ref[:count], truth.spread[:count]))
 
     def test_the_rest_is_read_in_smaller_chunks_too(self, model, prompt, monkeypatch):
-        wanted = model.decode(prompt, 3, return_logits=True)
+        truth = logits_truth(model, prompt, 3)
         sizes, real = [], model.language_model.model.layers[3].mlp.forward
 
         def forward(hidden):
@@ -226,8 +231,9 @@ class TestPrompt:
 
         monkeypatch.setattr(model.language_model.model.layers[3].mlp, "forward", forward)
         found = model.decode(prompt, 3, return_logits=True, prefill_chunk=64)
-        assert sizes[:-2] == [64, 64, 32, 32, 22]
-        torch.testing.assert_close(found.logits, wanted.logits, rtol=0, atol=1e-5)
+        assert sizes[:5] == [64, 64, 32, 32, 22] and set(sizes[5:]) <= {1}
+        count = len(found.logits)
+        assert_within_budget(found.logits, Truth(truth.ref[:count], truth.spread[:count]))
 
     def test_that_fits_in_no_chunk_is_named(self, model, frames, monkeypatch):
         sizes = self.limit(monkeypatch, model, most=0)
@@ -271,10 +277,19 @@ class TestMerging:
         assert shown.text == wanted.text
         assert sizes == [16, 8, *[4] * 4, *[4] * 3, 2]
         assert session.notes == ["merging: 4 frames at a time, more did not fit into memory"]
-        for part, whole in zip(shown.illustrations, wanted.illustrations, strict=True):
-            assert part.frame.index == whole.frame.index
-            if whole.weights is not None:
-                np.testing.assert_allclose(part.weights, whole.weights, atol=1e-5)
+        both = shown.illustrations, wanted.illustrations
+        assert [i.frame.index for i in both[0]] == [i.frame.index for i in both[1]]
+
+        def weights(model):
+            shown = model.session(frames).ask(QUESTION, **options).illustrations
+            return [torch.as_tensor(i.weights) for i in shown if i.weights is not None]
+
+        monkeypatch.undo()
+        truths = truths_of_parts(model, weights)
+        for illustrations in both:
+            found = [torch.as_tensor(i.weights) for i in illustrations if i.weights is not None]
+            for out, truth in zip(found, truths, strict=True):
+                assert_within_budget(out, truth)
 
     def test_of_one_frame_that_does_not_fit_is_named(self, model, frames, monkeypatch):
         limit_pooling(monkeypatch, most=0)

@@ -121,6 +121,11 @@ class Roundings(TorchDispatchMode):
                 return _IN_STEPS[name](*args, **kwargs)
         if func.is_view or name in EXACT:
             return func(*args, **kwargs)
+        # Inside an op autograd is off, and what consists of several steps arrives as one.
+        with self:
+            steps = func.decompose(*args, **kwargs)
+        if steps is not NotImplemented:
+            return steps
         if not any(isinstance(a, Tensor) and a.is_floating_point() for a in args):
             return func(*args, **kwargs)
         terms = _terms_of_sum(name, args, kwargs)

@@ -15,9 +15,14 @@ SEED = int(os.environ.get("VILAMP_TEST_SEED", "0"))
 """Moves the seeds of all input makers: other data for the same tests."""
 
 
+def moved(seed: int) -> int:
+    """The seed of other data than those of `seed` for each value of `SEED`."""
+    return seed + 1000 * SEED
+
+
 def generator(seed: int) -> torch.Generator:
     """A CPU generator: the same numbers on every device."""
-    return torch.Generator().manual_seed(seed + 1000 * SEED)
+    return torch.Generator().manual_seed(moved(seed))
 
 
 def video_frames(n: int, d: int, *, seed: int = 0, scene: int = 20) -> Tensor:

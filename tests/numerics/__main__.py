@@ -1,8 +1,9 @@
 """Runs the numeric tests under many settings and says how much of each budget was used.
 
-python -m numerics [--seeds 20] [--jobs 2]        # in tests/
+python -m numerics [--seeds 20] [--jobs 2] [--only sums] [--tests PYTEST_K]        # in tests/
 
-Fails if a test fails, or uses more than 1 / 1.5 of a budget under any setting.
+Fails if a test fails, or uses more than 1 / 1.5 of a budget under any setting. `docs/numerics.md`
+says what the settings are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,7 @@ def runs(seeds: int) -> Iterator[Run]:
     Settings and data are not crossed in full: a budget comes from the data, whatever the setting.
     """
     others = orders(list(ORDERS))
-    every = [*LIBRARIES, *others]
-    for setting in every:
+    for setting in (*LIBRARIES, *others):
         yield Run(setting, 0, (*OPS, *GOLDEN, *MODEL))
     for setting in modules(list(cpu.instruction_sets())):
         yield Run(setting, 0, (*GOLDEN, *MODEL))
@@ -60,19 +60,34 @@ def runs(seeds: int) -> Iterator[Run]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="numerics", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=int(os.environ.get("NUMERICS_SEEDS", "20")))
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--seeds", type=int, default=20, help="data of this many seeds")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once")
+    parser.add_argument("--only", default="", help="settings with this in their name")
+    parser.add_argument("--tests", default="", help="tests that this expression of pytest chooses")
     options = parser.parse_args()
-    planned = list(runs(options.seeds))
+    planned = [run for run in runs(options.seeds) if options.only in run.setting.name]
+    if not planned:
+        parser.error(f"--only {options.only}: no such setting")
+    begun = time.monotonic()
     print(f"{len(planned)} runs on {processor()}", flush=True)
     worst: dict[str, tuple[float, str]] = {}
     failed: list[str] = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for run, found, seconds in pool.map(perform, planned):
+    passed = 0
+    with ThreadPoolExecutor(options.jobs) as pool, tempfile.TemporaryDirectory() as truths:
+        going = [pool.submit(perform, run, options.tests, truths) for run in planned]
+        for future in as_completed(going):
+            run, found, seconds = future.result()
             where = f"{run.setting.name}, {run.setting.threads} threads, seed {run.seed}"
-            print(f"{seconds:5.0f} s, {len(found['failed'])} failed: {where}", flush=True)
+            share, test = max(((s, t) for t, s in found["worst"].items()), default=(0.0, "no test"))
+            print(
+                f"{seconds:5.0f} s, {found['passed']} passed, {len(found['failed'])} failed, worst "
+                f"share {share:.3f} ({test}): {where}",
+                flush=True,
+            )
+            passed += found["passed"]
             for test, reason in found["failed"].items():
                 failed.append(f"{test}\n  under {where}\n{reason}")
+                print(f"FAILED {failed[-1]}", flush=True)
             for test, share in found["worst"].items():
                 function = test.split("[")[0]
                 if share >= worst.get(function, (0.0, ""))[0]:
@@ -80,17 +95,21 @@ def main() -> int:
     print("\nThe largest share of its budget that each test used:")
     for test, (share, where) in sorted(worst.items(), key=lambda item: -item[1][0]):
         print(f"{share:6.3f} {test} ({where})")
-    for text in failed:
-        print(f"\nFAILED {text}")
     over = [test for test, (share, _) in worst.items() if share > MOST]
+    verdict = "FAILED" if failed or over or not passed else "passed"
     print(
-        f"\n{processor()}: {len(failed)} failures, {len(over)} of {len(worst)} tests above "
-        f"{MOST:.3f} of a budget"
+        f"\n{verdict} on {processor()}, in {(time.monotonic() - begun) / 60:.0f} minutes: "
+        f"{len(planned)} runs, {passed} tests passed, {len(failed)} failed; {len(over)} of "
+        f"{len(worst)} tests above {MOST:.3f} of a budget"
     )
-    return 1 if failed or over else 0
+    for text in failed:
+        print(f"  failed: {text.splitlines()[0]} {text.splitlines()[1].strip()}")
+    for test in over:
+        print(f"  above: {test} ({worst[test][0]:.3f} under {worst[test][1]})")
+    return 0 if verdict == "passed" else 1
 
 
-def perform(run: Run) -> tuple[Run, dict, float]:
+def perform(run: Run, tests: str, truths: str) -> tuple[Run, dict, float]:
     """What the plugin found, and how long it took."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -101,18 +120,22 @@ def perform(run: Run) -> tuple[Run, dict, float]:
             "OMP_NUM_THREADS": str(run.setting.threads),
             "VILAMP_TEST_SEED": str(run.seed),
             "VILAMP_TEST_BUDGETS": str(found),
+            "VILAMP_TEST_TRUTHS": truths,
             # The interpreter of Triton is slow, and its kernels are the same on all processors.
             "TRITON_INTERPRET": "0",
         }
         command = [sys.executable, "-m", "pytest", "-p", "numerics.plugin", "-m", "not slow"]
-        command += ["-k", LEFT_OUT, "-p", "no:cacheprovider", *run.files]
+        chosen = f"{LEFT_OUT} and ({tests})" if tests else LEFT_OUT
+        command += ["-k", chosen, "-p", "no:cacheprovider", *run.files]
         ended = subprocess.run(
             command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False
         )
-        if not found.exists():
-            text = (ended.stdout + ended.stderr)[-2000:]
-            return run, {"worst": {}, "failed": {"pytest": text}}, time.monotonic() - begun
-        return run, json.loads(found.read_text()), time.monotonic() - begun
+        if found.exists():
+            result = json.loads(found.read_text())
+        else:
+            text = ended.stdout[-2000:] + ended.stderr[-2000:]
+            result = {"worst": {}, "passed": 0, "failed": {"pytest": text}}
+        return run, result, time.monotonic() - begun
 
 
 def processor() -> str:

@@ -102,7 +102,7 @@ def use_order(name: str) -> torch.library.Library:
         axes = range(x.ndim) if not axes else [axis % x.ndim for axis in axes] if x.ndim else []
         left = [axis for axis in range(x.ndim) if axis not in axes]
         count = math.prod(x.shape[axis] for axis in axes)
-        rows = x.permute(*left, *axes).reshape(*(x.shape[axis] for axis in left), count)
+        rows = x.permute([*left, *axes]).reshape([*(x.shape[axis] for axis in left), count])
         if 0 in rows.shape:
             out = torch.zeros(rows.shape[:-1], dtype=_wide(x.dtype))
         else:

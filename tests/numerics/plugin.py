@@ -1,7 +1,7 @@
 """A pytest plugin: one setting of a run of numeric tests, and how much of each budget was used.
 
 `VILAMP_TEST_ORDER` names an order of `orders.py`; `VILAMP_TEST_BUDGETS` the file to which the worst
-share of a budget goes, by test.
+share of a budget goes, by test; `VILAMP_TEST_TRUTHS` a folder for truths that other runs need too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from vilamp_kernels import testing
 
+from .kept_truths import keep_in
 from .orders import use_order
 
 
@@ -25,6 +26,7 @@ class Shares:
     def __init__(self):
         self.worst: dict[str, float] = defaultdict(float)
         self.failed: dict[str, str] = {}
+        self.passed = 0
         self.test = ""
 
     def watch(self, what: str, error: float, budget: float) -> None:
@@ -36,11 +38,15 @@ class Shares:
         self.test = item.nodeid
 
     def pytest_runtest_logreport(self, report):
+        if report.passed and report.when == "call":
+            self.passed += 1
         if report.failed:
-            self.failed[report.nodeid] = str(report.longrepr)[-2000:]
+            text = report.longreprtext
+            reasons = [line for line in text.splitlines() if line.startswith("E ")]
+            self.failed[report.nodeid] = "\n".join(reasons[:5]) or text[-500:]
 
     def pytest_sessionfinish(self):
-        found = {"worst": self.worst, "failed": self.failed}
+        found = {"worst": self.worst, "failed": self.failed, "passed": self.passed}
         Path(os.environ["VILAMP_TEST_BUDGETS"]).write_text(json.dumps(found))
 
 
@@ -66,6 +72,8 @@ def watched(compare, shares: Shares):
 def pytest_configure(config):
     if order := os.environ.get("VILAMP_TEST_ORDER"):
         config.stash[_ORDER] = use_order(order)
+    if folder := os.environ.get("VILAMP_TEST_TRUTHS"):
+        keep_in(Path(folder))
     if "VILAMP_TEST_BUDGETS" in os.environ:
         shares = Shares()
         testing.watchers.append(shares.watch)

@@ -16,6 +16,7 @@ OPS = (
     "test_threads.py",
     "test_torch.py",
     "test_interop.py",
+    "test_rounding.py",
 )
 GOLDEN = ("test_golden_ops.py", "test_golden_e2e.py")
 MODEL = (
