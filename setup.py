@@ -219,6 +219,7 @@ NINJA_FILES = {
         ninja_file,
         "the ops will run in plain PyTorch, without the C++ module",
     ),
+    "vilamp.video._tone_map": (ninja_file, "HDR pictures will be converted by NumPy"),
     "vilamp_kernels._cuda": (cuda_ninja_file, "the CUDA module is not built, other backends run"),
 }
 """By extension: what describes its build, and what it means when that fails."""
@@ -226,6 +227,8 @@ NINJA_FILES = {
 
 def extensions():
     found = [Extension("vilamp_kernels._cpu", sources=SOURCES, depends=HEADERS, optional=True)]
+    source = "csrc/video/tone_map.cpp"
+    found.append(Extension("vilamp.video._tone_map", sources=[source], optional=True))
     if wants_cuda():
         found.append(
             Extension(

@@ -15,7 +15,6 @@
 #include "vilamp/reference_frames.h"
 #include "vilamp/selection.h"
 #include "vilamp/similarity.h"
-#include "vilamp/tone_map.h"
 
 #if defined(__clang__)
 #define VILAMP_COMPILER "Clang " __clang_version__
@@ -425,32 +424,6 @@ void call_bf16_cosines(const Given<3>& patches, const Given<3>& references,
   run(bf16_cosines, args);
 }
 
-void call_tone_map(const std::array<Given<2>, 3>& codes, const Given<3>& out, const Given<1>& light,
-                   const Maybe<1>& gain, const Given<1>& levels,
-                   const std::array<float, 3>& luminance, const std::array<float, 9>& primaries,
-                   const std::array<float, 4>& curve) {
-  const Op op("tone_map");
-  ToneMapArgs args{
-      {op.tensor("red", codes[0]), op.tensor("green", codes[1]), op.tensor("blue", codes[2])},
-      op.tensor("out", out),
-      op.tensor("light", light),
-      op.tensor("gain", gain),
-      op.tensor("levels", levels),
-      luminance,
-      primaries,
-      {curve[0], curve[1], curve[2], curve[3]}};
-  const auto& size = args.out.size;
-  for (const Tensor<2>& plane : args.codes)
-    op.require(sizes_are(plane, {size[0], size[1]}), "wanted codes [H, W] and out [H, W, 3]");
-  op.require(size[2] == 3 && (args.out.stride[1] == 3 || size[1] <= 1 || size[0] == 0),
-             "wanted out [H, W, 3]");
-  op.require(!gain || args.gain.size[0] >= 1, "wanted at least one gain");
-  op.require(args.light.size[0] == 65536, "wanted the light of 65536 codes");
-  op.require(args.levels.size[0] >= 1, "wanted at least one level");
-  op.require(curve[0] > 0, "wanted a knee > 0");
-  run(tone_map, args);
-}
-
 uint64_t call_stream_read(uintptr_t address, int64_t bytes, int threads) {
   const Op op("stream_read");
   op.common(0, threads);
@@ -512,8 +485,6 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("bf16_cosines", &call_bf16_cosines, py::kw_only(), arg("patches"), arg("references"),
         arg("assignment"), arg("units"), arg("w_iq"), arg("b_iq"), arg("w_ik"), arg("b_ik"),
         arg("w_k"), arg("b_k"), arg("cos_query"), arg("cos_key"), arg("eps"), arg("threads"));
-  m.def("tone_map", &call_tone_map, py::kw_only(), arg("codes"), arg("out"), arg("light"),
-        arg("gain"), arg("levels"), arg("luminance"), arg("primaries"), arg("curve"));
   m.def("stream_read", &call_stream_read, py::kw_only(), arg("address"), arg("bytes"),
         arg("threads"));
 }

@@ -42,8 +42,8 @@ LIGHT_ERROR = 1e-4
 @pytest.fixture(params=["compiled", "numpy"])
 def implementation(request, monkeypatch):
     if request.param == "numpy":
-        monkeypatch.setattr(hdr, "native", lambda: None)
-    elif hdr.native() is None:
+        monkeypatch.setattr(hdr, "tone_map", None)
+    elif hdr.tone_map is None:
         pytest.skip("the C++ module is not built")
     return request.param
 
@@ -143,7 +143,7 @@ def test_the_whole_cube_of_codes(implementation, transfer):
 @pytest.mark.parametrize("transfer", [PQ, HLG], ids=["pq", "hlg"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (47, 63), (130, 257), (3, 512), (0, 5)])
 def test_both_implementations_agree_at_any_size(monkeypatch, size, transfer):
-    if hdr.native() is None:
+    if hdr.tone_map is None:
         pytest.skip("the C++ module is not built")
     rng = np.random.default_rng(size[1])
     wide = rng.integers(0, 65536, (3, size[0], 2 * size[1] + 3), dtype=np.uint16)
@@ -151,7 +151,7 @@ def test_both_implementations_agree_at_any_size(monkeypatch, size, transfer):
     for planes in (wide[:, :, : size[1]], wide[:, :, : 2 * size[1] : 2]):
         compiled = hdr.planes_to_sdr(planes, transfer)
         with monkeypatch.context() as patched:
-            patched.setattr(hdr, "native", lambda: None)
+            patched.setattr(hdr, "tone_map", None)
             plain = hdr.planes_to_sdr(planes, transfer)
         assert compiled.shape == plain.shape == (*size, 3)
         # A step of the table of levels is worth three levels where it is darkest.
@@ -173,7 +173,7 @@ def test_the_same_from_several_threads():
 
 
 def test_memory_is_that_of_the_result():
-    if hdr.native() is None:
+    if hdr.tone_map is None:
         pytest.skip("the C++ module is not built")
     planes = np.zeros((3, 400, 600), np.uint16)
     hdr.planes_to_sdr(planes, HLG)
@@ -195,7 +195,7 @@ def test_torch_is_not_imported_for_it():
 
 
 def test_other_dtypes_and_shapes_are_refused():
-    if hdr.native() is None:
+    if hdr.tone_map is None:
         pytest.skip("the C++ module is not built")
     with pytest.raises(ValueError, match="wanted uint16, given uint8"):
         hdr.to_sdr(np.zeros((2, 2, 3), np.uint8), PQ)

@@ -1,7 +1,19 @@
-#include "vilamp/tone_map.h"
+// The Python module vilamp.video._tone_map: codes of red, green and blue to 8-bit levels, by
+// tables, a curve on the brightest of them, and a change of primaries. What the numbers mean is up
+// to the caller (python/vilamp/video/hdr.py).
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "vilamp/tensor.h"
 
 // A second copy of a loop for AVX2, chosen when the module is loaded. Without FMA its results are
 // those of the first, bit for bit.
@@ -12,8 +24,30 @@
 #define VILAMP_ALSO_AVX2
 #endif
 
+namespace py = pybind11;
+
 namespace vilamp {
 namespace {
+
+// scale * (x + a) / (x + b) above the knee, identity below; never more than 1.
+struct ToneCurve {
+  float knee;
+  float scale;
+  float a;
+  float b;
+};
+
+struct ToneMapArgs {
+  std::array<Tensor<2>, 3> codes;  // uint16 [H, W], last stride 1
+  Tensor<3> out;                   // uint8 [H, W, 3], contiguous
+  Tensor<1> light;                 // fp32 [65536]: code -> light
+  // fp32: what light is multiplied with, by the root of luminance from 0 to 1; none: left alone
+  Tensor<1> gain;
+  Tensor<1> levels;                // uint8: light from 0 to 1 -> level
+  std::array<float, 3> luminance;  // weights of red, green and blue
+  std::array<float, 9> primaries;  // rows of the matrix that makes the new ones
+  ToneCurve curve;
+};
 
 // So few pixels at a time that all between two steps stays in the nearest cache.
 constexpr int64_t kPixels = 256;
@@ -76,8 +110,7 @@ void look_up_levels(const Block& block, int64_t count, const uint8_t* levels, ui
       out[3 * i + channel] = levels[block.index[channel][i]];
 }
 
-}  // namespace
-
+// One thread; each pixel by itself.
 void tone_map(const ToneMapArgs& args) {
   const int64_t height = args.out.size[0], width = args.out.size[1];
   Block block;
@@ -95,4 +128,57 @@ void tone_map(const ToneMapArgs& args) {
   }
 }
 
+void require(bool holds, const char* wanted) {
+  if (!holds) throw std::invalid_argument(std::string("tone_map: wanted ") + wanted);
+}
+
+template <size_t kRank, typename T>
+Tensor<kRank> tensor(const char* wanted, const py::array_t<T>& given) {
+  require(given.ndim() == kRank, wanted);
+  Tensor<kRank> made;
+  made.data = const_cast<T*>(given.data());
+  for (size_t i = 0; i < kRank; ++i) {
+    made.size[i] = given.shape(i);
+    made.stride[i] = given.strides(i) / static_cast<int64_t>(sizeof(T));
+  }
+  require(made.stride[kRank - 1] == 1 || made.size[kRank - 1] <= 1 || given.size() == 0,
+          "a last stride of 1");
+  return made;
+}
+
+py::array_t<uint8_t> call(const std::array<py::array_t<uint16_t>, 3>& codes,
+                          const py::array_t<float>& light,
+                          const std::optional<py::array_t<float>>& gain,
+                          const py::array_t<uint8_t>& levels, const std::array<float, 3>& luminance,
+                          const std::array<float, 9>& primaries,
+                          const std::array<float, 4>& curve) {
+  ToneMapArgs args{};
+  for (size_t i = 0; i < 3; ++i) args.codes[i] = tensor<2>("codes [H, W]", codes[i]);
+  const auto size = args.codes[0].size;
+  for (const Tensor<2>& plane : args.codes) require(plane.size == size, "codes of one size");
+  args.light = tensor<1>("light [65536]", light);
+  if (gain) args.gain = tensor<1>("gain [G]", *gain);
+  args.levels = tensor<1>("levels [L]", levels);
+  args.luminance = luminance;
+  args.primaries = primaries;
+  args.curve = {curve[0], curve[1], curve[2], curve[3]};
+  require(args.light.size[0] == 65536, "the light of 65536 codes");
+  require(!gain || args.gain.size[0] >= 1, "at least one gain");
+  require(args.levels.size[0] >= 1, "at least one level");
+  require(args.curve.knee > 0, "a knee > 0");
+  py::array_t<uint8_t> out({size[0], size[1], int64_t{3}});
+  args.out = tensor<3>("out", out);
+  const py::gil_scoped_release released;
+  tone_map(args);
+  return out;
+}
+
+}  // namespace
 }  // namespace vilamp
+
+PYBIND11_MODULE(_tone_map, m) {
+  using pybind11::arg;
+  m.def("tone_map", &vilamp::call, pybind11::kw_only(), arg("codes").noconvert(), arg("light"),
+        arg("gain"), arg("levels"), arg("luminance"), arg("primaries"), arg("curve"),
+        "uint8 [H, W, 3] of three planes of codes, uint16 [H, W] each, in this thread.");
+}
