@@ -76,10 +76,11 @@ def _logits(exact: ViLAMP, prompt: Tensor, ids: Tensor) -> Tensor:
     return exact.language_model(inputs_embeds=whole).logits[0, -len(ids) :]
 
 
-def same_choices(ids: Tensor, wanted: Tensor, truth: Truth) -> None:
-    """Greedy ids are the same up to the first that a rounding may decide."""
+def same_choices(ids: Tensor, wanted: Tensor, truth: Truth) -> int:
+    """Greedy ids are the same up to the first that a rounding may decide; gives their number."""
     best = truth.ref.topk(2, -1).values
     clear = best[:, 0] - best[:, 1] > 8 * truth.spread.amax(-1)
     sure = int(clear.long().cumprod(0).sum())
     assert sure > 0, "these data tell no right answer from a wrong one"
     assert torch.equal(ids[:sure], wanted[:sure])
+    return sure

@@ -231,7 +231,8 @@ def test_gradients(fp64_backend, biases, e):
             patches, queries, references, assignment, given, alpha, lam, return_weights=True
         )
 
-    assert torch.autograd.gradcheck(function, floats)
+    # Sums of fp64 may come in another order the second time.
+    assert torch.autograd.gradcheck(function, floats, nondet_tol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])

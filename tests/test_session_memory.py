@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from model_truth import logits_truth, truths_of_parts
+from model_truth import in_fp64, logits_truth, truths_of_parts
 from vilamp import InputError, ViLAMP
 from vilamp.cache import Cache
 from vilamp.kv_cache import fixed_cache
@@ -285,6 +285,12 @@ class TestMerging:
             return [torch.as_tensor(i.weights) for i in shown if i.weights is not None]
 
         monkeypatch.undo()
+        exact, usual = (
+            [k.index for k in either.session(frames).select(QUESTION).keyframes]
+            for either in (in_fp64(model), model)
+        )
+        if exact != usual:
+            pytest.skip("frames of a scene are equal: a rounding decided between them")
         truths = truths_of_parts(model, weights)
         for illustrations in both:
             found = [torch.as_tensor(i.weights) for i in illustrations if i.weights is not None]

@@ -65,11 +65,14 @@ def main() -> int:
     parser.add_argument("--only", default="", help="settings with this in their name")
     parser.add_argument("--tests", default="", help="tests that this expression of pytest chooses")
     options = parser.parse_args()
-    planned = [run for run in runs(options.seeds) if options.only in run.setting.name]
+    wanted = [run for run in runs(options.seeds) if options.only in run.setting.name]
+    planned = [run for run in wanted if _can_be_run(run.setting)]
     if not planned:
-        parser.error(f"--only {options.only}: no such setting")
+        parser.error(f"--only {options.only}: no such setting on this processor")
     begun = time.monotonic()
     print(f"{len(planned)} runs on {processor()}", flush=True)
+    for name in dict.fromkeys(run.setting.name for run in wanted if run not in planned):
+        print(f"left out, since this processor has no AVX-512: {name}", flush=True)
     worst: dict[str, tuple[float, str]] = {}
     failed: list[str] = []
     passed = 0
@@ -140,22 +143,26 @@ def perform(run: Run, tests: str, truths: str) -> tuple[Run, dict, float]:
 
 def processor() -> str:
     """The name of the processor and what libraries see in it."""
-    name = platform.processor() or platform.machine()
-    flags: list[str] = []
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        fields = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in info.read_text().splitlines()
-            if ":" in line
-        )
-        name = fields.get("model name", name)
-        flags = [f for f in fields.get("flags", "").split() if f in ("avx2", "avx512f", "amx_tile")]
+    name = _cpuinfo().get("model name", platform.processor() or platform.machine())
+    flags = [f for f in ("avx2", "avx512f", "amx_tile") if f in _cpuinfo().get("flags", "").split()]
     kernels = ", ".join(cpu.instruction_sets())
     return (
         f"{name} ({' '.join(flags)}; torch {torch.__version__} as "
         f"{torch.backends.cpu.get_cpu_capability()}; C++ kernels {kernels})"
     )
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Of the last core, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _can_be_run(setting: Setting) -> bool:
+    """ATen takes the kernels that it is told to, also where the processor has not got them."""
+    wanted = setting.environment.get("ATEN_CPU_CAPABILITY", "")
+    return "avx512" not in wanted or "avx512f" in _cpuinfo().get("flags", "").split()
 
 
 if __name__ == "__main__":
