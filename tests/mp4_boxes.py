@@ -80,3 +80,22 @@ def fragment(samples: int) -> bytes:
     """A fragment whose samples have no table of their own."""
     head = table("tfhd", 1)
     return box("moof", table("mfhd", 1), box("traf", head, table("trun", samples)))
+
+
+def with_edits(data: bytes, edits: list[tuple[int, int, int]]) -> bytes:
+    """An MP4 file, whose header stands last, with another edit list in its only track.
+
+    Args:
+        data: the file.
+        edits: ticks of the movie that an edit lasts, tick of the track where it begins, and its
+            rate, 0 or 1.
+    """
+    shown = [number for length, begin, rate in edits for number in (length, begin, rate << 16)]
+    new = box("edts", table("elst", len(edits), *shown))
+    old = data.index(b"edts") - 4
+    size = struct.unpack_from(">I", data, old)[0]
+    changed = bytearray(data[:old] + new + data[old + size :])
+    for kind in (b"moov", b"trak"):
+        at = changed.index(kind) - 4
+        struct.pack_into(">I", changed, at, struct.unpack_from(">I", data, at)[0] + len(new) - size)
+    return bytes(changed)

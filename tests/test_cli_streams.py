@@ -21,7 +21,7 @@ from vilamp.__main__ import main
 def load():
     from cli_fakes import FakeModel
     sys.modules["vilamp.model"] = types.ModuleType("vilamp.model")
-    sys.modules["vilamp.model"].ViLAMP = FakeModel("an answer é")
+    sys.modules["vilamp.model"].ViLAMP = FakeModel("an answer \\xe9")
 
 sys.argv[0] = "vilamp"
 load()

@@ -17,6 +17,7 @@ from .container import DECODER_ERRORS, explain
 from .counting import count_between
 from .events import Event, describe
 from .packets import HIDDEN, PacketTable, TableBuilder
+from .reordering import decoding_times
 
 # Assumed where a raw stream does not tell, as players do.
 DEFAULT_RATE = Fraction(25)
@@ -176,6 +177,9 @@ def _timed(
     given = lengths[lengths > 0]
     step = max(1, int(np.median(given)) if len(given) else round(1 / (rate or DEFAULT_RATE) / base))
     discontinuous = bool(flags & DISCONTINUOUS)
+    if container.format.name.startswith("matroska") and (pts != HIDDEN).all():
+        # What libav makes up is wrong behind the seam of two files.
+        dts = decoding_times(pts, table.keys[shown])
     if _is_counted(container, stream, pts, dts):
         # Pictures come one after another in the order of decoding times, whichever they are.
         ticks = np.sort(mend(dts, dts, shown, step, base, discontinuous).pts)

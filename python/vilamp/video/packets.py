@@ -96,6 +96,11 @@ class TableBuilder:
         return np.frombuffer(self._dts, dtype=np.int64)
 
     @property
+    def keys(self) -> np.ndarray:
+        """bool `[P]`: which packets can be decoded by themselves."""
+        return self._array(self._keys, bool)
+
+    @property
     def lengths(self) -> np.ndarray:
         """int64 `[P]`: for how many ticks each picture is shown; 0 where the file does not say."""
         return np.frombuffer(self._lengths, dtype=np.int64)
@@ -103,7 +108,7 @@ class TableBuilder:
     def stamped(self, stamps: np.ndarray) -> PacketTable:
         """The picture of each packet is shown at its stamp; `stamps` is int64 `[P]`."""
         kinds = None if self._references is None else self._array(self._kinds, np.uint8)
-        return PacketTable(stamps, self._array(self._keys, bool), kinds)
+        return PacketTable(stamps, self.keys, kinds)
 
     def counted(self, ticks: np.ndarray) -> PacketTable:
         """The n-th picture is shown at `ticks[n]`, and pictures come in the order of the packets:
@@ -111,7 +116,7 @@ class TableBuilder:
         shown = self._array(self._shown, bool)
         number = np.minimum(np.cumsum(shown) - 1, len(ticks) - 1)
         stamps = np.where(shown, ticks[number], HIDDEN)
-        return PacketTable(stamps, self._array(self._keys, bool), None)
+        return PacketTable(stamps, self.keys, None)
 
     def _kind(self, packet: av.Packet) -> int:
         if self._references is not None:

@@ -12,6 +12,25 @@ WINDOW = 24
 HOLE = 1.6
 
 
+def decoding_times(pts: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """int64 `[N]`: decoding times for a format that stores none, such as Matroska.
+
+    Pictures are decoded at the times at which they are shown, but in the order of the file. A
+    keyframe that is shown before a picture that precedes it begins another recording.
+
+    Args:
+        pts: int64 `[N]` ticks, all known, in the order of the file.
+        keys: bool `[N]`, which packets are keyframes.
+    """
+    result = np.empty_like(pts)
+    begin = 0
+    reached = np.maximum.accumulate(pts)
+    for at in [*np.flatnonzero(keys[1:] & (pts[1:] < reached[:-1])) + 1, len(pts)]:
+        result[begin:at] = np.sort(pts[begin:at])
+        begin = at
+    return result
+
+
 def unfitting(pts: np.ndarray, dts: np.ndarray, known: np.ndarray, usual: int) -> np.ndarray:
     """bool `[N]`: presentation times that cannot be true beside the decoding times.
 
@@ -27,7 +46,7 @@ def unfitting(pts: np.ndarray, dts: np.ndarray, known: np.ndarray, usual: int) -
     shown = pts[places]
     ahead = shown - dts[places]
     off = np.abs(ahead - int(np.median(ahead))) > usual // 2
-    if off.sum() <= max(2, len(places) // 20):
+    if off.sum() <= min(max(2, len(places) // 20), len(places) // 4):
         # Pictures are stored in the order in which they are shown, but for errors.
         wrong[places] = off
         return wrong
