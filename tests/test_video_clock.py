@@ -59,6 +59,18 @@ def test_a_single_wrong_stamp_is_replaced(off, at, discontinuous):
     assert kinds(line) in ([RESTAMPED], [BRIDGED], [APPENDED])
 
 
+@pytest.mark.parametrize("at", [0, 50])
+def test_both_stamps_of_a_reordered_picture(at):
+    order = np.array([n + (2 if n % 3 == 1 else -1) if n else 0 for n in range(97)])
+    pts, dts = (even(97) + 2 * STEP)[order], even(97)
+    right = pts.copy()
+    pts[at] -= 10 * HOUR
+    dts[at] -= 10 * HOUR
+    line = line_of(dts, pts)
+    assert np.array_equal(np.delete(line.pts, at), np.delete(right, at))
+    assert abs(line.pts[at] - right[at]) < STEP and kinds(line) == [RESTAMPED]
+
+
 def test_several_wrong_stamps_are_replaced_each():
     dts = even()
     dts[[20, 50, 51, 80]] += np.array([-3 * SECOND, HOUR, HOUR, 7 * SECOND])

@@ -9,7 +9,7 @@ import numpy as np
 
 from .breaks import find_breaks
 from .events import APPENDED, BRIDGED, KEPT, RESTAMPED, Event
-from .reordering import fill_in, unfitting
+from .reordering import MOST_HELD, fill_in, unfitting
 
 NONE = -(1 << 63)
 """A stamp that the file does not give."""
@@ -61,14 +61,14 @@ def mend(
     pts = _within_limits(pts)
     dts = _within_limits(dts)
     far = int((FAR if discontinuous else LONGEST_PAUSE) / time_base)
-    dts, starts = _decoding_line(pts, dts, places, step, far)
+    dts, starts, doubtful = _decoding_line(pts, dts, places, step, far)
     usual = _usual_step(dts, starts, step)
     line = Line(np.full(len(pts), NONE, dtype=np.int64))
     offset = 0
     reached: int | None = None
     for begin, end in zip(starts, [*starts[1:], len(pts)], strict=True):
         part = slice(begin, end)
-        shown, changed = _stretch(pts[part], dts[part], usual)
+        shown, changed = _stretch(pts[part], dts[part], doubtful[part], usual)
         times = shown != NONE
         if not times.any():
             continue
@@ -98,19 +98,22 @@ def _within_limits(stamps: np.ndarray) -> np.ndarray:
 
 def _decoding_line(
     pts: np.ndarray, dts: np.ndarray, places: np.ndarray, step: int, far: int
-) -> tuple[np.ndarray, list[int]]:
-    """Decoding times without wrong and missing ones, and where each stretch of them begins."""
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Decoding times without wrong and missing ones, where each stretch of them begins, and which
+    were wrong."""
+    doubtful = np.zeros(len(dts), dtype=bool)
     known = np.flatnonzero(dts != NONE)
     if len(known) * 2 < len(dts):
         # Presentation times have to do, though they jump where pictures are reordered.
         stamped = np.flatnonzero(pts != NONE)
         rising = np.maximum.accumulate(pts[stamped]) if len(stamped) else pts[stamped]
-        return _interpolated(rising, stamped, len(pts), [0], step), [0]
+        return _interpolated(rising, stamped, len(pts), [0], step), [0], doubtful
     seams = np.concatenate(([False], np.diff(places) > 1))[known]
     breaks = find_breaks(dts[known], known, far, seams)
     starts = [0, *(int(known[start]) for start in breaks.starts[1:])]
     sound = known[~breaks.wrong]
-    return _interpolated(dts[sound], sound, len(dts), starts, step), starts
+    doubtful[known[breaks.wrong]] = True
+    return _interpolated(dts[sound], sound, len(dts), starts, step), starts, doubtful
 
 
 def _interpolated(
@@ -143,10 +146,16 @@ def _usual_step(stamps: np.ndarray, starts: list[int], step: int) -> int:
     return max(1, int(np.median(steps))) if len(steps) else max(1, step)
 
 
-def _stretch(pts: np.ndarray, dts: np.ndarray, usual: int) -> tuple[np.ndarray, np.ndarray]:
-    """Presentation times of one stretch, and bool `[N]`: which of them were wrong."""
+def _stretch(
+    pts: np.ndarray, dts: np.ndarray, doubtful: np.ndarray, usual: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Presentation times of one stretch, and bool `[N]`: which of them were wrong.
+
+    Where the decoding time was wrong, `doubtful`, so is a presentation time far from the right one.
+    """
     known = pts != NONE
     wrong = unfitting(pts, dts, known, usual)
+    wrong |= known & doubtful & (np.abs(pts - dts) > 2 * MOST_HELD * usual)
     if known.all() and not wrong.any():
         return pts, wrong
     filled = fill_in(pts, dts, known & ~wrong, wrong, usual)
